@@ -1,0 +1,121 @@
+/*
+ * The KV cache in memory: a plain value that stages, policies and the forward pass take and change.
+ * Entries of a list stand in time order: row r of K and V belongs to src[r], pos[r]; both ascend. Keys are kept before RoPE.
+ */
+#ifndef KV_CACHE_CACHE_H
+#define KV_CACHE_CACHE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kvs/frame.h"
+#include "kvs/geom.h"
+#include "kvs/prov.h"
+#include "util/err.h"
+
+/* A frame as it was read, kept to be forwarded without unpacking it. */
+struct kv_held {
+	struct kvs_head head;
+	uint8_t *payload;		/* block of head.enc_len bytes */
+};
+
+/*
+ * Rows of K or of V of one list. As read they stay packed in their frames (held); whoever needs the numbers calls
+ * kv_rows_load first, whoever changes them writes into data.
+ */
+struct kv_rows {
+	uint8_t dtype;			/* enum kvs_dtype */
+	uint32_t width;			/* elements a row */
+	uint32_t cap;			/* rows that data has room for */
+	uint8_t *data;			/* block [cap][width] of dtype; NULL while held */
+	struct kv_held *held;		/* [n_held], in row order; NULL once data is there */
+	size_t n_held;
+};
+
+struct kv_list {			/* of one (layer, kv head) */
+	uint32_t n, cap;
+	uint32_t *src;			/* [n] source index: never changes */
+	int32_t *pos;			/* [n] position: what RoPE rotates by */
+	struct kv_rows k, v;
+};
+
+/* The last w queries of a layer, before RoPE. */
+struct kv_queries {
+	uint32_t w;			/* 0 = none */
+	uint32_t *src;			/* [w] */
+	int32_t *pos;			/* [w] */
+	float *q;			/* [n_heads][w][d_k] */
+};
+
+/* A 32-bit value for every token from `first` on, and for single ones before it: its id, or its surprisal as the bits of an f32. */
+struct kv_track {
+	uint32_t first, n, cap;
+	uint32_t *v;			/* [n] tokens first … first + n - 1 */
+	uint32_t n_sparse;
+	uint32_t *src, *sparse;		/* [n_sparse] src ascending, below first */
+};
+
+struct kv_cache {
+	struct kvs_geom geom;
+	struct kvs_state state;
+	struct kv_list *list;		/* [layer * n_heads_kv + head] */
+	struct kv_track tokens;		/* ids, if state.ids */
+	bool has_nll;
+	struct kv_track nll;		/* nats as f32 bits, -1 = none */
+	uint32_t nll_kind;		/* as in oBSn */
+	uint64_t nll_count;		/* tokens ever scored … */
+	double nll_sum;			/* … and their sum, in order of source index */
+	float *hidden;			/* [n_embd] after the final norm; NULL = none */
+	struct kv_queries *queries;	/* [layer] */
+	struct kvs_prov prov;
+	struct kv_held *other;		/* [n_other] frames that no stage here understands */
+	size_t n_other;
+	bool edited;			/* a critical frame will differ: unsafe unknown frames go */
+	uint8_t digest[16];		/* of the snapshot this was read from; zero if none */
+};
+
+/* Geometry is copied; no entries, nothing read. */
+enum kv_status kv_cache_new(const struct kvs_geom *g, struct kv_cache **out, struct kv_err *err);
+void kv_cache_free(struct kv_cache *c);
+
+static inline struct kv_list *
+kv_cache_list(const struct kv_cache *c, unsigned layer, unsigned head)
+{
+	return &c->list[(size_t)layer * c->geom.n_heads_kv + head];
+}
+
+uint32_t kv_cache_longest(const struct kv_cache *c);	/* entries of the fullest list */
+uint64_t kv_cache_entries(const struct kv_cache *c);	/* rows in all lists */
+
+/* Same source indices and positions in both? */
+bool kv_list_same(const struct kv_list *a, const struct kv_list *b);
+
+/* Unpacks held rows of one list into data. Idempotent. */
+enum kv_status kv_rows_load(struct kv_rows *r, struct kv_err *err);
+/* Row r as f32[width]. The rows must be loaded. */
+void kv_rows_get(const struct kv_rows *r, uint32_t row, float *out);
+
+/*
+ * Appends m entries to every list, with the sources consumed … and the positions next_pos …, rows unset; the state moves on and
+ * tail becomes m. Positions beyond 2^31 - 1: KV_EFIT. The rows of entry n - m + i are then written by the caller, through
+ * kv_rows_put, in the list's element type. On failure nothing has changed.
+ */
+enum kv_status kv_cache_extend(struct kv_cache *c, uint32_t m, struct kv_err *err);
+/* Rounds f32[n][width] (rows ld floats apart) into rows first …; KV_EFIT if a finite number would become infinite. */
+enum kv_status kv_rows_put(struct kv_rows *r, uint32_t first, uint32_t n, const float *x, size_t ld, struct kv_err *err);
+
+/* Keeps the entries keep[0..n), ascending ranks, of one list and drops the rest. All of them: nothing happens. */
+enum kv_status kv_list_keep(struct kv_cache *c, struct kv_list *l, const uint32_t *keep, uint32_t n, struct kv_err *err);
+
+/* Appends m queries (f32 rows of n_heads * d_k, before RoPE) to a layer's record and keeps the last w. */
+enum kv_status kv_queries_add(struct kv_cache *c, unsigned layer, uint32_t w, uint32_t m, uint32_t src, int32_t pos, const float *q, struct kv_err *err);
+
+/* Token id of a source index; false if it is not in the history. The same for the surprisal. */
+bool kv_cache_token(const struct kv_cache *c, uint32_t src, uint32_t *id);
+bool kv_cache_nll(const struct kv_cache *c, uint32_t src, float *nll);
+/* Appends ids (surprisals) of the m newest tokens. Unknown ones before them count as none. */
+enum kv_status kv_cache_add_tokens(struct kv_cache *c, const uint32_t *id, uint32_t m, struct kv_err *err);
+enum kv_status kv_cache_add_nll(struct kv_cache *c, const float *nll, uint32_t m, struct kv_err *err);
+
+#endif

@@ -1,0 +1,18 @@
+/* Codec 1: byte planes, each its own raw deflate stream or a plain copy (formats/kvs.md, section 5). */
+#ifndef KV_KVS_CODEC_H
+#define KV_KVS_CODEC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kvs/frame.h"
+#include "util/err.h"
+#include "util/mem.h"
+
+/* Appends the encoded payload to out and sets *codec; raw is appended as it is when packing does not make it smaller. */
+enum kv_status kvs_encode(const uint8_t *raw, size_t n, uint8_t filter, struct kv_buf *out, uint8_t *codec, struct kv_err *err);
+
+/* Fills dst[0 .. f->head.raw_len) from the payload and checks the raw hash. */
+enum kv_status kvs_decode(const struct kvs_frame *f, uint8_t *dst, struct kv_err *err);
+
+#endif

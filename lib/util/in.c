@@ -1,0 +1,155 @@
+/* Input, read forward only. */
+#include "util/in.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "util/text.h"
+
+struct kv_in {
+	int fd;			/* -1: memory */
+	bool own;		/* close fd at the end */
+	const uint8_t *mem;
+	size_t mem_len;
+	uint64_t offset;
+	char name[160];
+};
+
+static enum kv_status
+make(const char *name, int fd, struct kv_in **out, struct kv_err *err)
+{
+	struct kv_in *in = calloc(1, sizeof *in);
+
+	if (!in)
+		return kv_fail_mem(err, "an input stream");
+	in->fd = fd;
+	kv_quote(in->name, sizeof in->name, name, strlen(name));
+	*out = in;
+	return KV_OK;
+}
+
+enum kv_status
+kv_in_open(const char *path, struct kv_in **out, struct kv_err *err)
+{
+	char q[160];
+	struct stat st;
+	enum kv_status rc;
+	int fd;
+
+	if (!path || !strcmp(path, "-"))
+		return make("standard input", STDIN_FILENO, out, err);
+	kv_quote(q, sizeof q, path, strlen(path));
+	if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+		return kv_fail_errno(err, "%s", q);
+	if (fstat(fd, &st) == 0 && S_ISDIR(st.st_mode))
+		rc = kv_fail(err, KV_EIO, "%s: is a folder", q);
+	else
+		rc = make(path, fd, out, err);
+	if (rc != KV_OK)
+		close(fd);
+	else
+		(*out)->own = true;
+	return rc;
+}
+
+enum kv_status
+kv_in_mem(const char *name, const void *data, size_t n, struct kv_in **out, struct kv_err *err)
+{
+	enum kv_status rc = make(name, -1, out, err);
+
+	if (rc == KV_OK) {
+		(*out)->mem = data;
+		(*out)->mem_len = n;
+	}
+	return rc;
+}
+
+void
+kv_in_close(struct kv_in *in)
+{
+	if (in && in->own)
+		close(in->fd);
+	free(in);
+}
+
+const char *
+kv_in_name(const struct kv_in *in)
+{
+	return in->name;
+}
+
+bool
+kv_in_is_tty(const struct kv_in *in)
+{
+	return in->fd >= 0 && isatty(in->fd);
+}
+
+int
+kv_in_fd(const struct kv_in *in)
+{
+	return in->fd;
+}
+
+uint64_t
+kv_in_offset(const struct kv_in *in)
+{
+	return in->offset;
+}
+
+static enum kv_status
+read_mem(struct kv_in *in, void *dst, size_t n, size_t *got)
+{
+	size_t left = in->mem_len - (size_t)in->offset;
+
+	*got = n < left ? n : left;
+	if (*got)
+		memcpy(dst, in->mem + in->offset, *got);
+	in->offset += *got;
+	return KV_OK;
+}
+
+enum kv_status
+kv_in_read(struct kv_in *in, void *dst, size_t n, size_t *got, struct kv_err *err)
+{
+	size_t have = 0;
+
+	if (in->fd < 0)
+		return read_mem(in, dst, n, got);
+	while (have < n) {
+		ssize_t r = read(in->fd, (char *)dst + have, n - have);
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return kv_fail_errno(err, "%s", in->name);
+		if (r == 0)
+			break;
+		have += (size_t)r;
+		in->offset += (size_t)r;
+	}
+	*got = have;
+	return KV_OK;
+}
+
+enum kv_status
+kv_in_rest(struct kv_in *in, struct kv_buf *out, struct kv_err *err)
+{
+	enum { STEP = 1 << 16 };
+	enum kv_status rc;
+	size_t got;
+
+	do {
+		uint8_t *p = kv_buf_grow(out, STEP);
+
+		if (!p)
+			return kv_fail_mem(err, in->name);
+		if ((rc = kv_in_read(in, p, STEP, &got, err)) != KV_OK)
+			return rc;
+		out->len -= STEP - got;
+	} while (got == STEP);
+	return KV_OK;
+}

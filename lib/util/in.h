@@ -1,0 +1,30 @@
+/* Input, read forward only: a file, standard input, or memory. Never seeks, never reads ahead of what was asked for. */
+#ifndef KV_UTIL_IN_H
+#define KV_UTIL_IN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "util/err.h"
+#include "util/mem.h"
+
+struct kv_in;
+
+/* path NULL or "-": standard input. */
+enum kv_status kv_in_open(const char *path, struct kv_in **out, struct kv_err *err);
+/* Reads data[0..n), which must outlive it. */
+enum kv_status kv_in_mem(const char *name, const void *data, size_t n, struct kv_in **out, struct kv_err *err);
+void kv_in_close(struct kv_in *in);
+
+const char *kv_in_name(const struct kv_in *in);	/* for messages, already quoted */
+bool kv_in_is_tty(const struct kv_in *in);
+int kv_in_fd(const struct kv_in *in);		/* -1 for memory */
+uint64_t kv_in_offset(const struct kv_in *in);	/* bytes read so far */
+
+/* Reads until n bytes are there or the input ends; *got says how many. Only a failing read() is an error. */
+enum kv_status kv_in_read(struct kv_in *in, void *dst, size_t n, size_t *got, struct kv_err *err);
+/* Appends all that is left. */
+enum kv_status kv_in_rest(struct kv_in *in, struct kv_buf *out, struct kv_err *err);
+
+#endif

@@ -1,0 +1,143 @@
+/* Checked sizes, growable bytes, large blocks. */
+#include "util/mem.h"
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGN = 64 };	/* of a block; its size stands in the 64 bytes before it */
+
+static atomic_uint_fast64_t in_use;
+static uint64_t limit;
+
+bool
+kv_mul(size_t a, size_t b, size_t *out)
+{
+	return !__builtin_mul_overflow(a, b, out);
+}
+
+bool
+kv_add(size_t a, size_t b, size_t *out)
+{
+	return !__builtin_add_overflow(a, b, out);
+}
+
+void *
+kv_array_new(size_t n, size_t size)
+{
+	return calloc(n ? n : 1, size);
+}
+
+void *
+kv_array_resize(void *p, size_t n, size_t size)
+{
+	size_t bytes;
+
+	if (!kv_mul(n ? n : 1, size, &bytes))
+		return NULL;
+	return realloc(p, bytes);
+}
+
+void
+kv_mem_limit_set(uint64_t bytes)
+{
+	limit = bytes;
+}
+
+bool
+kv_mem_allows(uint64_t bytes)
+{
+	uint64_t used = atomic_load(&in_use);
+
+	return !limit || (bytes <= limit && used <= limit - bytes);
+}
+
+void *
+kv_block_new(size_t n, size_t size)
+{
+	size_t bytes;
+	uint8_t *p;
+
+	if (!kv_mul(n, size, &bytes) || !kv_add(bytes, 2 * ALIGN - 1, &bytes))
+		return NULL;
+	bytes -= bytes % ALIGN;
+	if (!kv_mem_allows(bytes) || !(p = aligned_alloc(ALIGN, bytes)))
+		return NULL;
+	atomic_fetch_add(&in_use, bytes);
+	memcpy(p, &bytes, sizeof bytes);
+	return p + ALIGN;
+}
+
+void
+kv_block_free(void *p)
+{
+	size_t bytes;
+
+	if (!p)
+		return;
+	memcpy(&bytes, (uint8_t *)p - ALIGN, sizeof bytes);
+	atomic_fetch_sub(&in_use, bytes);
+	free((uint8_t *)p - ALIGN);
+}
+
+uint8_t *
+kv_buf_grow(struct kv_buf *b, size_t n)
+{
+	size_t need, cap = b->cap ? b->cap : 256;
+	uint8_t *p;
+
+	if (b->failed || !kv_add(b->len, n, &need)) {
+		b->failed = true;
+		return NULL;
+	}
+	while (cap < need)
+		if (!kv_mul(cap, 2, &cap))
+			cap = need;
+	if (cap != b->cap) {
+		if (!(p = realloc(b->p, cap))) {
+			b->failed = true;
+			return NULL;
+		}
+		b->p = p;
+		b->cap = cap;
+	}
+	p = b->p + b->len;
+	b->len = need;
+	return p;
+}
+
+void
+kv_buf_add(struct kv_buf *b, const void *data, size_t n)
+{
+	uint8_t *p = kv_buf_grow(b, n);
+
+	if (p && n)
+		memcpy(p, data, n);
+}
+
+void
+kv_buf_printf(struct kv_buf *b, const char *fmt, ...)
+{
+	va_list ap;
+	uint8_t *p;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(NULL, 0, fmt, ap);
+	va_end(ap);
+	if (n < 0 || !(p = kv_buf_grow(b, (size_t)n + 1)))
+		return;
+	va_start(ap, fmt);
+	vsnprintf((char *)p, (size_t)n + 1, fmt, ap);
+	va_end(ap);
+	b->len--;	/* the terminating NUL stays behind the end, so p is a C string */
+}
+
+void
+kv_buf_free(struct kv_buf *b)
+{
+	free(b->p);
+	*b = (struct kv_buf){ 0 };
+}
