@@ -1,0 +1,27 @@
+/* --version: this program, the format, the libraries it runs with. */
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <cblas.h>
+#include <jansson.h>
+#include <pcre2.h>
+#include <stdio.h>
+#include <xxhash.h>
+#include <zlib.h>
+
+#include "kernel/ops.h"
+#include "tool.h"
+#include "util/version.h"
+
+void
+kv_tool_version(const char *tool)
+{
+	unsigned x = XXH_versionNumber();
+	char pcre[32];
+
+	pcre2_config(PCRE2_CONFIG_VERSION, pcre);
+	printf("%s %s\n", tool, KV_VERSION);
+	printf("format     kvs 1.0 written, 1.x read\n");
+	printf("libraries  zlib %s, xxHash %u.%u.%u, jansson %s, PCRE2 %s\n", zlibVersion(), x / 10000, x / 100 % 100, x % 100,
+		jansson_version_str(), pcre);
+	printf("kernels    %s (%s)\n", kv_ops_generic.level, openblas_get_config());
+	printf("CUDA       none\n");
+}
