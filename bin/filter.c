@@ -1,9 +1,6 @@
 /* The main of every filter. */
 #include "filter.h"
 
-#include <string.h>
-
-#include "cache/snapshot.h"
 #include "tool.h"
 #include "util/version.h"
 
@@ -13,7 +10,6 @@ struct filter {
 	void *cfg;
 	struct kv_in *in;
 	struct kv_out *out;
-	struct kvs_reader *reader;
 	struct kvs_writer *writer;
 };
 
@@ -46,7 +42,7 @@ open_streams(struct filter *f, const char *path, struct kv_err *err)
 		return rc;
 	if (kind == KV_PRINTS_ALONE)
 		return KV_OK;
-	if ((rc = kv_tool_input(&f->tool, path, &f->in, err)) != KV_OK || (rc = kvs_reader_new(f->in, &f->reader, err)) != KV_OK)
+	if ((rc = kv_tool_input(&f->tool, path, &f->in, err)) != KV_OK)
 		return rc;
 	if (kind == KV_WRITES_SNAPSHOT)
 		rc = kvs_writer_new(f->out, f->tool.packing, f->tool.pool, &f->writer, err);
@@ -64,23 +60,11 @@ record(struct filter *f, struct kv_cache *c, const struct kv_notes *notes, struc
 	return f->tool.no_prov ? KV_OK : kvs_prov_add_run(&c->prov, &run, err);
 }
 
-static void
-report(const struct filter *f, struct kv_notes *notes)
-{
-	char *line = (char *)notes->report.p, *next;
-
-	for (; line && *line; line = next) {
-		next = line + strcspn(line, "\n");
-		if (*next)
-			*next++ = 0;
-		kv_tool_say(&f->tool, 1, "%s", line);
-	}
-}
-
 /* c = NULL: a stage that needs no input. */
 static enum kv_status
-run(struct filter *f, struct kv_cache *c, struct kv_err *err)
+run(void *arg, struct kv_cache *c, struct kv_err *err)
 {
+	struct filter *f = arg;
 	struct kv_notes notes = { 0 };
 	enum kv_status rc;
 
@@ -90,7 +74,7 @@ run(struct filter *f, struct kv_cache *c, struct kv_err *err)
 		rc = kv_fail_mem(err, "a report");
 		goto out;
 	}
-	report(f, &notes);
+	kv_tool_say_lines(&f->tool, 1, &notes.report);
 	if (!f->writer)
 		rc = kv_out_write(f->out, notes.text.p, notes.text.len, err);
 	else if ((rc = record(f, c, &notes, err)) == KV_OK)
@@ -98,46 +82,6 @@ run(struct filter *f, struct kv_cache *c, struct kv_err *err)
 out:
 	kv_buf_free(&notes.report);
 	kv_buf_free(&notes.text);
-	return rc;
-}
-
-/* A snapshot that --only passes over is still read to its end. */
-static enum kv_status
-skip(struct filter *f, struct kv_err *err)
-{
-	struct kvs_frame frame;
-	enum kv_status rc;
-
-	while ((rc = kvs_reader_next(f->reader, &frame, err)) == KV_OK)
-		;
-	return rc == KV_END ? KV_OK : rc;
-}
-
-static enum kv_status
-map(struct filter *f, struct kv_err *err)
-{
-	struct kv_cache *c = NULL;
-	enum kv_status rc;
-	uint64_t i = 0;
-
-	while ((rc = kvs_reader_begin(f->reader, err)) == KV_OK) {
-		if (f->tool.only && ++i != f->tool.only) {
-			if ((rc = skip(f, err)) != KV_OK)
-				break;
-			continue;
-		}
-		if ((rc = kv_cache_read(f->reader, &c, err)) == KV_OK)
-			rc = run(f, c, err);
-		kv_cache_free(c);
-		c = NULL;
-		if (rc != KV_OK)
-			break;
-	}
-	if (rc == KV_END)
-		rc = f->tool.only > i ? kv_fail(err, KV_EFIT, "--only %llu: there are %llu snapshots", (unsigned long long)f->tool.only,
-				(unsigned long long)i) : KV_OK;
-	if (rc != KV_OK && rc != KV_EIO)
-		kv_err_in(err, "%s", kv_in_name(f->in));
 	return rc;
 }
 
@@ -156,12 +100,11 @@ kv_filter_main(const struct kv_stage *stage, int argc, char **argv)
 	kv_tool_start(&f.tool, &usage, argc, argv);
 	if ((rc = stage->start(&f.cfg, &err)) == KV_OK && (rc = parse(&f, argc, argv, &path, &err)) == KV_OK &&
 	    (rc = open_streams(&f, path, &err)) == KV_OK)
-		rc = f.in ? map(&f, &err) : run(&f, NULL, &err);
+		rc = f.in ? kv_tool_map(&f.tool, f.in, run, &f, &err) : run(&f, NULL, &err);
 	if (rc != KV_OK && f.writer)
 		kvs_writer_tear(f.writer);
 	kvs_writer_free(f.writer);
 	status = kv_tool_close(&f.tool, f.out, rc, &err);
-	kvs_reader_free(f.reader);
 	kv_in_close(f.in);
 	stage->free(f.cfg);
 	kv_tool_end(&f.tool);

@@ -218,3 +218,76 @@ kv_tool_input(const struct kv_tool *t, const char *path, struct kv_in **in, stru
 	*in = i;
 	return KV_OK;
 }
+
+/* A snapshot that --only passes over is still read to its end. */
+static enum kv_status
+skip(struct kvs_reader *r, struct kv_err *err)
+{
+	struct kvs_frame frame;
+	enum kv_status rc;
+
+	while ((rc = kvs_reader_next(r, &frame, err)) == KV_OK)
+		;
+	return rc == KV_END ? KV_OK : rc;
+}
+
+static enum kv_status
+one(struct kvs_reader *r, kv_each_snapshot *fn, void *arg, bool *read, struct kv_err *err)
+{
+	struct kv_cache *c;
+	enum kv_status rc;
+
+	if ((rc = kv_cache_read(r, &c, err)) != KV_OK)
+		return rc;
+	*read = true;
+	rc = fn(arg, c, err);
+	kv_cache_free(c);
+	return rc;
+}
+
+enum kv_status
+kv_tool_map(const struct kv_tool *t, struct kv_in *in, kv_each_snapshot *fn, void *arg, struct kv_err *err)
+{
+	struct kvs_reader *r;
+	bool read = false;	/* trouble after that is not always the input's */
+	enum kv_status rc;
+	uint64_t i = 0;
+
+	if ((rc = kvs_reader_new(in, &r, err)) != KV_OK)
+		return rc;
+	while ((rc = kvs_reader_begin(r, err)) == KV_OK) {
+		read = false;
+		rc = t->only && ++i != t->only ? skip(r, err) : one(r, fn, arg, &read, err);
+		if (rc != KV_OK)
+			break;
+	}
+	if (rc == KV_END)
+		rc = t->only > i ? kv_fail(err, KV_EFIT, "--only %llu: there are %llu snapshots", (unsigned long long)t->only,
+				(unsigned long long)i) : KV_OK;
+	if (rc != KV_OK && rc != KV_EIO && (!read || rc == KV_EFIT))
+		kv_err_in(err, "%s", kv_in_name(in));
+	kvs_reader_free(r);
+	return rc;
+}
+
+void
+kv_tool_say_lines(const struct kv_tool *t, int level, struct kv_buf *text)
+{
+	char *line, *next;
+
+	kv_buf_add(text, "", 1);
+	for (line = (char *)text->p; line && *line; line = next) {
+		next = line + strcspn(line, "\n");
+		if (*next)
+			*next++ = 0;
+		kv_tool_say(t, level, "%s", line);
+	}
+	text->len = 0;
+}
+
+void
+kv_tool_show(const struct kv_buf *shown)
+{
+	if (shown->len && write(STDERR_FILENO, shown->p, shown->len) >= 0 && shown->p[shown->len - 1] != '\n')
+		fputc('\n', stderr);
+}

@@ -5,8 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "kvs/prov.h"
-#include "kvs/writer.h"
+#include "cache/snapshot.h"
 #include "util/in.h"
 #include "util/opt.h"
 #include "util/out.h"
@@ -42,6 +41,13 @@ enum kv_status kv_tool_operand(const struct kv_args *a, const char **path, struc
 /* Opens a snapshot for reading; refuses a terminal. */
 enum kv_status kv_tool_input(const struct kv_tool *t, const char *path, struct kv_in **in, struct kv_err *err);
 
+/*
+ * Calls fn with the cache of every snapshot in the sequence, or with that of --only alone, each read to its right end first. The cache
+ * is freed afterwards. An error says where the input came from.
+ */
+typedef enum kv_status kv_each_snapshot(void *arg, struct kv_cache *c, struct kv_err *err);
+enum kv_status kv_tool_map(const struct kv_tool *t, struct kv_in *in, kv_each_snapshot *fn, void *arg, struct kv_err *err);
+
 /* Prints the message, with a hint for a usage error, and returns the exit status. */
 int kv_tool_fail(const struct kv_tool *t, const struct kv_err *err);
 /* Closes o: commit if rc is KV_OK, else abort and the message. Returns the exit status. */
@@ -51,5 +57,11 @@ void kv_tool_version(const char *tool);	/* on standard output */
 
 /* A line on standard error if verbosity is at least level. The tool's name and the newline are added. */
 void kv_tool_say(const struct kv_tool *t, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* Every line of text as such a line; the text is used up. */
+void kv_tool_say_lines(const struct kv_tool *t, int level, struct kv_buf *text);
+/* --show-prompt: what is fed, as it is, on standard error. */
+void kv_tool_show(const struct kv_buf *shown);
+const char *kv_blas_name(void);		/* for the provenance */
 
 #endif

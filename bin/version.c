@@ -25,3 +25,9 @@ kv_tool_version(const char *tool)
 	printf("kernels    %s (%s)\n", kv_ops_generic.level, openblas_get_config());
 	printf("CUDA       none\n");
 }
+
+const char *
+kv_blas_name(void)
+{
+	return openblas_get_config();
+}

@@ -1,0 +1,190 @@
+/* From what the user gave to token ids. */
+#include "loop/prompt.h"
+
+#include <string.h>
+
+#include "model/chat.h"
+#include "util/text.h"
+
+enum { OPT_TOKENS = 300, OPT_SPECIAL, OPT_CHAT, OPT_TEMPLATE, OPT_SYSTEM, OPT_SHOW, OPT_BOS };
+
+const struct kv_opt kv_prompt_options[] = {
+	{ "tokens", OPT_TOKENS, NULL, "the input is token ids in decimal, between white space" },
+	{ "special", OPT_SPECIAL, NULL, "control tokens spelt out in the text (<|im_end|>) are those tokens" },
+	{ "chat", OPT_CHAT, NULL, "the text is a user's message; the assistant's turn is opened after it" },
+	{ "template", OPT_TEMPLATE, "NAME", "chat template: auto (from the model), none, chatml, llama3, …; implies --chat" },
+	{ "system", OPT_SYSTEM, "TEXT", "system message of a new conversation ('' = none); implies --chat" },
+	{ "show-prompt", OPT_SHOW, NULL, "print what is fed on standard error" },
+	{ "bos", OPT_BOS, "auto|yes|no", "begin a new cache with the model's BOS token (default auto: as the model says)" },
+	{ 0 },
+};
+
+enum kv_status
+kv_prompt_option(struct kv_prompt_opts *o, int key, const char *arg, struct kv_err *err)
+{
+	char q[60];
+
+	switch (key) {
+	case OPT_TOKENS:
+		o->tokens = true;
+		break;
+	case OPT_SPECIAL:
+		o->special = true;
+		break;
+	case OPT_TEMPLATE:
+		o->template = arg;
+		o->chat = true;
+		break;
+	case OPT_SYSTEM:
+		o->system = arg;
+		o->chat = true;
+		break;
+	case OPT_CHAT:
+		o->chat = true;
+		break;
+	case OPT_SHOW:
+		o->show = true;
+		break;
+	case OPT_BOS:
+		if (!strcmp(arg, "auto"))
+			o->bos = KV_BOS_AUTO;
+		else if (!strcmp(arg, "yes"))
+			o->bos = KV_BOS_YES;
+		else if (!strcmp(arg, "no"))
+			o->bos = KV_BOS_NO;
+		else
+			return kv_fail(err, KV_EUSAGE, "--bos: '%s' is not auto, yes or no", kv_quote(q, sizeof q, arg, strlen(arg)));
+		break;
+	default:
+		return KV_END;
+	}
+	return KV_OK;
+}
+
+enum kv_status
+kv_prompt_ready(const struct kv_prompt_opts *o, struct kv_err *err)
+{
+	if (o->tokens && (o->chat || o->special))
+		return kv_fail(err, KV_EUSAGE, "--tokens reads ids: %s does not go with it", o->chat ? "--chat" : "--special");
+	return KV_OK;
+}
+
+static bool
+is_space(uint8_t c)
+{
+	return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+static enum kv_status
+parse_ids(const struct kv_buf *text, uint32_t n_vocab, struct kv_ids *ids, struct kv_err *err)
+{
+	const uint8_t *p = text->p, *end = p + text->len;
+	enum kv_status rc;
+	char q[40];
+
+	while (p < end) {
+		const uint8_t *word = p;
+		uint64_t id = 0;
+
+		if (is_space(*p)) {
+			p++;
+			continue;
+		}
+		for (; p < end && *p >= '0' && *p <= '9' && id < n_vocab; p++)
+			id = id * 10 + (uint64_t)(*p - '0');
+		if (p == word || (p < end && !is_space(*p)) || id >= n_vocab) {
+			while (p < end && !is_space(*p))
+				p++;
+			return kv_fail(err, KV_EUSAGE, "--tokens: '%s' is not a token id below %u",
+				kv_quote(q, sizeof q, (const char *)word, (size_t)(p - word)), n_vocab);
+		}
+		if ((rc = kv_ids_add(ids, (uint32_t)id, err)) != KV_OK)
+			return rc;
+	}
+	return KV_OK;
+}
+
+/* The text in its template. Leaves *prompt empty where the template is "none". */
+static enum kv_status
+render(struct kv_session *s, const struct kv_prompt_opts *o, const struct kv_cache *c, const struct kv_buf *text,
+	struct kv_prompt *prompt, struct kv_buf *notes, struct kv_err *err)
+{
+	const struct kv_chat *chat;
+	enum kv_chat_turn turn = KV_TURN_START;
+	bool guessed;
+	enum kv_status rc;
+
+	if ((rc = kv_chat_find(s->model->gguf, o->template ? o->template : "auto", &chat, &guessed, err)) != KV_OK)
+		return rc;
+	if (guessed)
+		kv_buf_printf(notes, "the model's chat template is not a known one; by its markers it is taken for %s\n", kv_chat_name(chat));
+	if (c->state.consumed)
+		turn = kv_chat_turn(chat, s->tokenizer, c->tokens.v, c->tokens.n);
+	return kv_chat_render(chat, o->system, (const char *)text->p, text->len, turn, prompt, err);
+}
+
+static void
+note_oddities(const struct kv_encode_notes *n, struct kv_buf *notes)
+{
+	if (n->bad_utf8)
+		kv_buf_printf(notes, "%llu bytes of the text are not UTF-8 (first at byte %llu); they are read as U+FFFD\n",
+			(unsigned long long)n->bad_utf8, (unsigned long long)n->first_bad);
+	if (n->dropped)
+		kv_buf_printf(notes, "%llu bytes of the text have no token in this vocabulary and were left out\n", (unsigned long long)n->dropped);
+}
+
+static enum kv_status
+add_bos(struct kv_session *s, const struct kv_prompt_opts *o, const struct kv_cache *c, struct kv_ids *ids, struct kv_err *err)
+{
+	uint32_t bos = kv_token_bos(s->tokenizer);
+
+	if (c->state.consumed || o->bos == KV_BOS_NO || (o->bos == KV_BOS_AUTO && !kv_token_wants_bos(s->tokenizer)))
+		return KV_OK;
+	if (bos == KV_NO_TOKEN)
+		return o->bos == KV_BOS_YES ? kv_fail(err, KV_EFIT, "--bos yes: the model has no BOS token") : KV_OK;
+	return kv_ids_add(ids, bos, err);
+}
+
+static void
+show(const struct kv_session *s, const struct kv_ids *ids, size_t from, struct kv_buf *shown)
+{
+	for (size_t i = from; i < ids->n; i++)
+		kv_token_bytes(s->tokenizer, ids->id[i], true, shown);
+}
+
+enum kv_status
+kv_prompt_ids(struct kv_session *s, const struct kv_prompt_opts *o, const struct kv_cache *c, const struct kv_buf *text,
+	struct kv_ids *ids, struct kv_buf *shown, struct kv_buf *notes, struct kv_err *err)
+{
+	struct kv_encode how = { .special = o->special, .begins = c->state.consumed == 0 };
+	struct kv_prompt prompt = { 0 };
+	struct kv_encode_notes odd = { 0 };
+	const struct kv_buf *fed = text;
+	size_t before = ids->n;
+	enum kv_status rc;
+
+	if (o->tokens && (rc = parse_ids(text, s->model->geom.n_vocab, ids, err)) != KV_OK)
+		return rc;
+	if ((!o->tokens || (shown && o->show)) && (rc = kv_session_tokenizer(s, err)) != KV_OK)
+		return rc;
+	if (!o->tokens) {
+		if (o->chat) {
+			if ((rc = render(s, o, c, text, &prompt, notes, err)) != KV_OK)
+				goto out;
+			fed = &prompt.text;
+			how.owned = prompt.owned.p;
+		}
+		if ((fed->len && (rc = add_bos(s, o, c, ids, err)) != KV_OK) ||
+		    (rc = kv_encode(s->tokenizer, (const char *)fed->p, fed->len, &how, ids, &odd, err)) != KV_OK)
+			goto out;
+		note_oddities(&odd, notes);
+	}
+	if (ids->n > before + 1 && ids->id[before] == ids->id[before + 1] && s->tokenizer && ids->id[before] == kv_token_bos(s->tokenizer))
+		kv_buf_printf(notes, "the text begins with two BOS tokens; --bos no leaves ours out\n");
+	if (shown && o->show)
+		show(s, ids, before, shown);
+	rc = KV_OK;
+out:
+	kv_prompt_free(&prompt);
+	return rc;
+}

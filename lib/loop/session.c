@@ -1,0 +1,53 @@
+/* A model at work in this process. */
+#include "loop/session.h"
+
+#include <stdlib.h>
+
+enum kv_status
+kv_session_open(const char *path, enum kvs_dtype dtype, enum kv_precision precision, struct kv_pool *pool, struct kv_session *s,
+	struct kv_err *err)
+{
+	struct kv_session new = { .ops = &kv_ops_generic };	/* the one table there is serves both precisions */
+	enum kv_status rc;
+
+	(void)precision;
+	if (!path)
+		path = getenv("KV_MODEL");
+	if (!path || !*path)
+		return kv_fail(err, KV_EUSAGE, "no model: name a GGUF file with -m or in KV_MODEL");
+	if ((rc = kv_model_open(path, dtype, &new.model, err)) != KV_OK)
+		return rc;
+	if ((rc = kv_engine_new(new.model, new.ops, pool, &new.engine, err)) != KV_OK) {
+		kv_model_free(new.model);
+		return rc;
+	}
+	*s = new;
+	return KV_OK;
+}
+
+void
+kv_session_close(struct kv_session *s)
+{
+	kv_tokenizer_free(s->tokenizer);
+	kv_engine_free(s->engine);
+	kv_model_free(s->model);
+	*s = (struct kv_session){ 0 };
+}
+
+enum kv_status
+kv_session_tokenizer(struct kv_session *s, struct kv_err *err)
+{
+	enum kv_status rc = s->tokenizer ? KV_OK : kv_tokenizer_new(s->model->gguf, &s->tokenizer, err);
+
+	return rc == KV_OK ? rc : kv_err_in(err, "%s", kv_gguf_name(s->model->gguf));
+}
+
+enum kv_status
+kv_session_fits(const struct kv_session *s, const struct kv_cache *c, bool text, bool force, struct kv_err *err)
+{
+	enum kv_status rc = kvs_geom_same_model(&s->model->geom, &c->geom, force, err);
+
+	if (rc == KV_OK && text)
+		rc = kvs_geom_same_tokenizer(&s->model->geom, &c->geom, force, err);
+	return rc;
+}
