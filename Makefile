@@ -44,9 +44,42 @@ $(UNITS) $(TEST_TOOLS): $(B)/tests/%: $(B)/tests/%.o $(B)/tests/libtest.a $(B)/l
 	@mkdir -p $(@D)
 	$(CC) $(KV_CFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
-clean:
-	rm -rf $(B)
+# A whole run on a fresh machine: packages, build, model, tests.
+test:
+	examples/setup.sh packages test
+	KV_TEST_MODEL=$$(examples/setup.sh model) && export KV_TEST_MODEL && $(MAKE) --no-print-directory check
 
-.PHONY: all units clean
+# The same with what is there; without KV_TEST_MODEL the tests on the real model are skipped.
+check: all units
+	tests/run.sh $(B)
+
+demo:
+	@examples/setup.sh packages build
+	@$(MAKE) --no-print-directory -s all
+	@KV_MODEL=$${KV_MODEL:-$$(examples/setup.sh model)} && export KV_MODEL && KV_BIN=$(B)/bin examples/demo.sh
+
+asan:
+	$(MAKE) B=build-asan CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all' check
+
+tsan:
+	KV_THREADS=4 $(MAKE) B=build-tsan CFLAGS='-O1 -g -fsanitize=thread' check
+
+# Rooms may include what is below them, never above or across; every header compiles alone; the manual is clean.
+lint:
+	tests/lint.sh
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(addprefix $(DESTDIR)$(PREFIX)/share/man/man,1 5 7)
+	install -m 755 $(TOOLS:%=$(B)/bin/%) $(DESTDIR)$(PREFIX)/bin
+	for m in man/*.[1-9]; do install -m 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}; done
+
+uninstall:
+	rm -f $(TOOLS:%=$(DESTDIR)$(PREFIX)/bin/%)
+	for m in man/*.[1-9]; do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m#man/}; done
+
+clean:
+	rm -rf build build-*
+
+.PHONY: all units test check demo asan tsan lint install uninstall clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

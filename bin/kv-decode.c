@@ -265,7 +265,7 @@ main(int argc, char **argv)
 {
 	struct decode d = { .gen = { .max_tokens = 256, .sampling = { .top_p = 1 } }, .observe = { .last = KV_LAST_DEFAULT } };
 	const char *path = NULL;
-	struct kv_args args;
+	struct kv_args args = { 0 };
 	struct kv_err err;
 	enum kv_status rc;
 	int status;

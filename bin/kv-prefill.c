@@ -245,7 +245,7 @@ main(int argc, char **argv)
 {
 	struct prefill p = { .feed = { .observe = { .last = KV_LAST_DEFAULT } } };
 	struct kv_out *out = NULL;
-	struct kv_args args;
+	struct kv_args args = { 0 };
 	struct kv_err err;
 	enum kv_status rc;
 	int status;

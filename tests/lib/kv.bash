@@ -1,0 +1,43 @@
+# Shared by all .bats files: where the tools are, a synthetic model, and what a refusal looks like.
+
+bats_require_minimum_version 1.5.0
+
+KV_BUILD=${KV_BUILD:-$BATS_TEST_DIRNAME/../build}
+PATH=${KV_BIN:-$KV_BUILD/bin}:$KV_BUILD/tests/tools:$PATH
+unset KV_MODEL KV_THREADS KV_ISA NO_COLOR SOURCE_DATE_EPOCH
+export LC_ALL=C
+
+# A small model with random weights, made once a run. $TINY names it.
+tiny_model() {
+	export TINY=$BATS_RUN_TMPDIR/tiny.gguf
+	[ -f "$TINY" ] || { mkmodel -o "$TINY.$$" && mv "$TINY.$$" "$TINY"; }
+	export KV_MODEL=$TINY
+}
+
+# A text of the synthetic model's language: seeded, so always the same. prose N: N words.
+prose() {
+	awk -v n="$1" 'BEGIN { srand(7); split("the cache keeps what a token needs and lets go of all else when memory is short", w, " ");
+		for (i = 1; i <= n; i++) printf "%s%s", w[1 + int(rand() * 16)], i % 12 ? " " : ".\n"; print "" }'
+}
+
+# refuse STATUS command…: exits with just this status, prints nothing on standard output and one line on standard error.
+refuse() {
+	local want=$1
+	shift
+	run --separate-stderr "$@"
+	if [ "$status" -ne "$want" ] || [ -n "$output" ] || [ "${#stderr_lines[@]}" -ne 1 ]; then
+		printf 'want exit %s, no output, one line; got exit %s, output %q, stderr:\n%s\n' "$want" "$status" "${output:0:200}" "$stderr"
+		return 1
+	fi
+}
+
+# says TEXT: the message of the last refuse holds this text.
+says() {
+	[[ $stderr == *"$1"* ]] || { printf 'not in: %s\n' "$stderr"; return 1; }
+}
+
+# same A B: two snapshots of one content.
+same() {
+	local a b
+	a=$(kv-dump --digest "$1") && b=$(kv-dump --digest "$2") && [ "$a" = "$b" ] || { printf '%s %s\n%s %s\n' "$a" "$1" "$b" "$2"; return 1; }
+}
