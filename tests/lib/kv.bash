@@ -41,3 +41,10 @@ same() {
 	local a b
 	a=$(kv-dump --digest "$1") && b=$(kv-dump --digest "$2") && [ "$a" = "$b" ] || { printf '%s %s\n%s %s\n' "$a" "$1" "$b" "$2"; return 1; }
 }
+
+# jq_ .a.b: one value of a JSON object on standard input. (jq itself is not among the packages we need.)
+jq_() {
+	python3 -c 'import functools, json, sys
+v = functools.reduce(lambda o, k: o[int(k) if isinstance(o, list) else k], sys.argv[1].strip(".").split("."), json.load(sys.stdin))
+print(json.dumps(v) if isinstance(v, (dict, list, bool)) or v is None else v)' "$1"
+}

@@ -1,0 +1,148 @@
+#!/usr/bin/env bats
+# Bad input and bad usage: one clear line, the right exit status, nothing on standard output.
+
+load lib/kv.bash
+
+setup() {
+	tiny_model
+	cd "$BATS_TEST_TMPDIR"
+	prose 60 >doc
+	kv-prefill doc -o s.kvs
+}
+
+@test "what is no snapshot" {
+	: >empty
+	for tool in "kv-evict --tova -k 5" "kv-reposition --compact" kv-decode "kv-dump --verify"; do
+		refuse 3 $tool empty
+		says empty
+		refuse 3 $tool doc
+		says "not a kvs snapshot"
+		refuse 1 $tool nowhere.kvs
+		says "No such file"
+		refuse 1 $tool .
+	done
+}
+
+@test "a snapshot cut at every frame boundary, and inside frames" {
+	kv-prefill -p "the cache keeps what it needs" -u -o t.kvs
+	size=$(wc -c <t.kvs)
+	for ((n = 0; n < size; n += 64)); do
+		head -c $n t.kvs >cut
+		refuse 3 kv-evict --window -k 2 cut
+	done
+	for n in 1 63 65 100 $((size - 1)); do
+		head -c "$n" t.kvs >cut
+		refuse 3 kv-decode -n 1 cut
+	done
+}
+
+@test "one flipped byte" {
+	size=$(wc -c <s.kvs)
+	for ((i = 0; i < 60; i++)); do
+		at=$((i * (size - 1) / 59))
+		cp s.kvs f.kvs
+		byte=$(od -An -tu1 -j $at -N 1 s.kvs)
+		printf "\\x$(printf %x $((byte ^ (1 << i % 8))))" | dd of=f.kvs bs=1 seek=$at conv=notrunc status=none
+		run --separate-stderr kv-evict --window -k 2 f.kvs
+		[ "$status" -eq 3 ] || [ "$status" -eq 4 ] || { echo "byte $at: exit $status"; return 1; }
+		run --separate-stderr kv-decode -n 1 f.kvs
+		[ "$status" -ge 3 ] && [ "$status" -le 4 ] && [ -z "$output" ] || { echo "byte $at: exit $status"; return 1; }
+	done
+}
+
+@test "a failure upstream spreads, with and without pipefail" {
+	head -c 5000 s.kvs >cut
+	run bash -c 'kv-evict --window -k 2 cut | kv-reposition --compact | kv-decode -n 1'
+	[ "$status" -eq 3 ]
+	# The second snapshot of a sequence is damaged: the first comes through, the end does not.
+	cat s.kvs cut >seq
+	run bash -c 'kv-evict --window -k 2 seq 2>/dev/null | kv-dump --verify'
+	[ "$status" -eq 3 ]
+}
+
+@test "another model's snapshot" {
+	mkmodel --seed 99 -o other.gguf
+	refuse 5 kv-decode -m other.gguf s.kvs
+	says fingerprint
+	refuse 5 kv-prefill -m other.gguf --from s.kvs -p more
+	mkmodel --seed 1 --layers 3 -o deeper.gguf
+	refuse 5 kv-decode -m deeper.gguf s.kvs
+	says layers
+}
+
+@test "models that are not there, not whole, not ours" {
+	refuse 1 kv-prefill -m nowhere.gguf doc
+	refuse 2 env -u KV_MODEL kv-prefill doc
+	says KV_MODEL
+	refuse 3 kv-prefill -m doc doc
+	: >empty
+	refuse 3 kv-prefill -m empty doc
+	size=$(wc -c <"$TINY")
+	for n in 4 24 100 1000 5000 $((size / 2)) $((size - 1)); do
+		head -c "$n" "$TINY" >cut.gguf
+		refuse 3 kv-prefill -m cut.gguf doc
+	done
+}
+
+@test "budgets" {
+	for k in 0 x -1 '' 0% 101% 1.5 5x; do
+		refuse 2 kv-evict --tova -k "$k" s.kvs
+		says -k
+	done
+	refuse 2 kv-evict --tova s.kvs
+	refuse 2 kv-evict --streaming -k 4 s.kvs
+}
+
+@test "policies" {
+	refuse 2 kv-evict -k 5 s.kvs
+	refuse 2 kv-evict --tova --window -k 5 s.kvs
+	refuse 2 kv-evict --nonesuch -k 5 s.kvs
+	refuse 2 kv-evict --policy nonesuch -k 5 s.kvs
+	kv-prefill --observe none doc -o bare.kvs
+	refuse 5 kv-evict --tova -k 5 bare.kvs
+	says "--observe"
+}
+
+@test "usage" {
+	for tool in kv-prefill kv-evict kv-reposition kv-decode kv-dump; do
+		refuse 2 $tool --nonesuch
+		says "try '$tool --help'"
+		run -0 --separate-stderr $tool --help
+		[[ ${lines[0]} == "usage: $tool "* ]] && [ -z "$stderr" ]
+		run -0 --separate-stderr $tool --version
+		[[ ${lines[0]} =~ ^$tool\ [0-9]+\.[0-9]+\.[0-9]+$ ]]
+		refuse 2 $tool -@ x
+		refuse 2 env KV_THREADS=many $tool
+	done
+	refuse 2 kv-evict --window -k 5 s.kvs s.kvs
+	refuse 2 kv-reposition s.kvs
+	refuse 2 kv-reposition --compact --original s.kvs
+	refuse 2 kv-prefill --from - </dev/null
+	refuse 2 kv-prefill --dtype f64 doc
+	refuse 2 kv-prefill --observe everything doc
+	refuse 2 kv-decode --temp -1 s.kvs
+	refuse 2 kv-decode -n many s.kvs
+	refuse 2 kv-decode --logprobs 3 s.kvs
+}
+
+@test "token ids" {
+	refuse 2 kv-prefill --tokens -p "1 2 x"
+	refuse 2 kv-prefill --tokens -p "1 99999999999"
+	refuse 2 kv-prefill --tokens -p "1 -2"
+	kv-prefill --tokens -p "5 6	7
+8" -o ids.kvs
+	[ "$(kv-dump --json ids.kvs | jq_ .tokens)" -eq 4 ]
+}
+
+@test "a position that would overflow" {
+	kv-reposition --shift 2147483000 s.kvs -o far.kvs
+	refuse 5 kv-prefill --from far.kvs doc doc doc doc doc doc doc doc doc doc doc doc
+	says "kv-reposition --compact"
+	refuse 5 kv-reposition --shift 2147483647 far.kvs
+	refuse 5 kv-reposition --shift -1 s.kvs
+}
+
+@test "--mem-limit" {
+	refuse 1 kv-evict --mem-limit 1K --window -k 5 s.kvs
+	kv-evict --mem-limit 100M --window -k 5 s.kvs >/dev/null
+}
