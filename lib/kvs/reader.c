@@ -160,13 +160,6 @@ take_padding(struct kvs_reader *r, const struct kvs_head *h, struct kv_err *err)
 	return kv_fail(err, KV_ECORRUPT, "padding after frame %" PRIu64 " (%s) is not zero", r->seq, kvs_frame_name(name, sizeof name, h));
 }
 
-/* Is this a type whose third letter keeps it readable, and which this version knows? */
-static bool
-is_ours(uint32_t type)
-{
-	return kvs_is_known(type) && !(type & 0x200000);
-}
-
 /* What a right header may still be too much for. */
 static enum kv_status
 check_head(const struct kvs_reader *r, const struct kvs_head *h, struct kv_err *err)
@@ -179,7 +172,7 @@ check_head(const struct kvs_reader *r, const struct kvs_head *h, struct kv_err *
 	if (r->seq >= KVS_MAX_FRAMES)
 		return kv_fail(err, KV_EUNSUP, "more than %" PRIu64 " frames", KVS_MAX_FRAMES);
 	if (!kvs_is_ancillary(h->type)) {
-		if (!is_ours(h->type))
+		if (!kvs_is_known(h->type))
 			return kv_fail(err, KV_EUNSUP, "a critical frame of this type is not known to this version");
 		if (kvs_frame_readable(h, err) != KV_OK)
 			return KV_EUNSUP;
