@@ -44,8 +44,8 @@ enum {
 	KVS_ALL = 0xffff,	/* in a tag: every layer, every head */
 	KVS_CODEC_RAW = 0,
 	KVS_CODEC_ZLIB = 1,	/* byte planes, each its own raw deflate stream */
-	KVS_FLAG_MUST = 1 << 6,	/* must be understood */
-	KVS_FLAG_MAY = 1 << 7,	/* may be ignored */
+	KVS_FLAG_MUST = 0x00ff,	/* any of these bits: must be understood. None is known in 1.0 */
+	KVS_FLAG_MAY = 0xff00,	/* any of these: may be ignored */
 	KVS_CHUNK_ROWS = 4096,	/* most rows in a KEYS or VALS frame */
 };
 
@@ -89,8 +89,12 @@ kvs_is_safe_to_copy(uint32_t type)
 
 bool kvs_is_known(uint32_t type);
 
-/* "KEYS layer 3 head 1 chunk 0", for messages. Returns buf. */
+/* "KEYS layer 3 head 1", "VALS layer 0 head 2 chunk 4": for messages, so parts that are all or 0 are left out. Returns buf. */
 char *kvs_frame_name(char *buf, size_t size, const struct kvs_head *h);
+
+bool kvs_all_zero(const uint8_t *p, size_t n);
+
+extern const uint8_t kvs_magic[8];	/* a snapshot begins with it, and ends with the same bytes in reverse */
 
 struct kvs_prologue {
 	uint16_t major, minor;

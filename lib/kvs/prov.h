@@ -26,6 +26,9 @@ struct kvs_prov {
 	size_t n;
 };
 
+/* One JSON object as a snapshot may hold it: UTF-8, at most 1 MiB, 16 deep, no key twice, integers within 2^53. */
+enum kv_status kvs_json_check(const uint8_t *json, size_t n, struct kv_err *err);
+
 enum kv_status kvs_prov_add_json(struct kvs_prov *p, const uint8_t *json, size_t n, struct kv_err *err);	/* checked: UTF-8, depth, size, keys */
 enum kv_status kvs_prov_add_run(struct kvs_prov *p, const struct kvs_run *run, struct kv_err *err);
 void kvs_prov_free(struct kvs_prov *p);

@@ -5,6 +5,7 @@
 #ifndef KV_KVS_WRITER_H
 #define KV_KVS_WRITER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "kvs/frame.h"
@@ -22,6 +23,9 @@ struct kvs_writer;
 /* out and pool (NULL = none) stay the caller's. One writer may write several snapshots, one after the other. */
 enum kv_status kvs_writer_new(struct kv_out *out, enum kvs_packing packing, struct kv_pool *pool, struct kvs_writer **w, struct kv_err *err);
 void kvs_writer_free(struct kvs_writer *w);
+
+/* Off: snapshots without iNDX. On is the default; the digest is the same. */
+void kvs_writer_index(struct kvs_writer *w, bool on);
 
 /* max_raw: no payload of this snapshot is longer once decoded. */
 enum kv_status kvs_writer_begin(struct kvs_writer *w, uint64_t max_raw, struct kv_err *err);
