@@ -75,6 +75,11 @@ struct kv_tokenizer {
 	char note[480];
 };
 
+/* Reads the vocabulary into a zeroed t (tok_load.c). */
+enum kv_status kv_tok_load(struct kv_tokenizer *t, const struct kv_gguf *g, struct kv_err *err);
+
+uint32_t kv_tok_add(struct kv_tokenizer *t, uint32_t id);	/* the token that has this text: id itself, or one before it */
+void kv_tok_merge_add(struct kv_tokenizer *t, uint32_t rank);	/* of equal pairs the first stays */
 uint32_t kv_tok_lookup(const struct kv_tokenizer *t, const void *text, size_t n);	/* KV_NO_TOKEN */
 /* May plain text become this token? */
 bool kv_tok_plain(const struct kv_tokenizer *t, uint32_t id);
