@@ -13,6 +13,8 @@ struct kv_tokenizer;
 /* Keeps pointers into g's mapping. KV_EUNSUP: a tokenizer or pre-tokeniser that we do not know, by name. */
 enum kv_status kv_tokenizer_new(const struct kv_gguf *g, struct kv_tokenizer **out, struct kv_err *err);
 void kv_tokenizer_free(struct kv_tokenizer *t);
+/* What was odd about the vocabulary, one sentence for a warning; NULL: nothing. */
+const char *kv_tokenizer_note(const struct kv_tokenizer *t);
 
 struct kv_ids {
 	uint32_t *id;
@@ -39,7 +41,8 @@ struct kv_encode_notes {
 };
 
 /* Appends the ids of text[0..n). Adds neither BOS nor EOS. notes may be NULL. */
-enum kv_status kv_encode(struct kv_tokenizer *t, const char *text, size_t n, const struct kv_encode *how, struct kv_ids *out, struct kv_encode_notes *notes, struct kv_err *err);
+enum kv_status kv_encode(struct kv_tokenizer *t, const char *text, size_t n, const struct kv_encode *how, struct kv_ids *out,
+	struct kv_encode_notes *notes, struct kv_err *err);
 
 #define KV_NO_TOKEN UINT32_MAX
 uint32_t kv_token_bos(const struct kv_tokenizer *t);	/* KV_NO_TOKEN: none */
