@@ -1,0 +1,153 @@
+/*
+ * Attention of one token's queries. The entries are cut into chunks of fixed ranks; each gives its own maximum, sum and weighted
+ * values, which are merged in order (as in Flash-Decoding), so that the result does not depend on the number of threads.
+ */
+#include "kernel/attend.h"
+
+#include <float.h>
+#include <string.h>
+
+#include "kernel/clones.h"
+#include "kernel/expf.h"
+#include "util/mem.h"
+
+enum { CHUNK = 256 };
+
+struct one {
+	const struct kv_attn *a;
+	const float *q;		/* [heads][d_k] */
+	size_t group;		/* query heads of a kv head */
+	size_t chunks;		/* of the longest list */
+	float *top;		/* [heads][chunks] */
+	double *sum;		/* [heads][chunks] 0 = nothing visible */
+	float *o;		/* [heads][chunks][d_v] */
+	float *rows;		/* [threads][CHUNK][max(d_k, d_v)] */
+	float *p;		/* [threads][group][CHUNK] */
+	size_t width;		/* max(d_k, d_v) */
+};
+
+/* s [n] = scale times the products of q [d] with rows [n][d] */
+KV_CLONES static void
+products(const float *q, const float *rows, size_t n, size_t d, float scale, float *s)
+{
+	for (size_t j = 0; j < n; j++, rows += d) {
+		float part[16] = { 0 };
+		size_t i = 0;
+
+		for (; i + 16 <= d; i += 16)
+			for (size_t k = 0; k < 16; k++)
+				part[k] += q[i + k] * rows[i + k];
+		for (; i < d; i++)
+			part[i % 16] += q[i] * rows[i];
+		for (size_t width = 8; width; width /= 2)
+			for (size_t k = 0; k < width; k++)
+				part[k] += part[k + width];
+		s[j] = part[0] * scale;
+	}
+}
+
+/* o [d] = sum of p_j rows_j, in order of j */
+KV_CLONES static void
+weigh(const float *p, const float *rows, size_t n, size_t d, float *o)
+{
+	size_t j = 0;
+
+	memset(o, 0, d * sizeof *o);
+	for (; j + 4 <= n; j += 4, rows += 4 * d)
+		for (size_t i = 0; i < d; i++)
+			o[i] = o[i] + p[j] * rows[i] + p[j + 1] * rows[d + i] + p[j + 2] * rows[2 * d + i] + p[j + 3] * rows[3 * d + i];
+	for (; j < n; j++, rows += d)
+		for (size_t i = 0; i < d; i++)
+			o[i] += p[j] * rows[i];
+}
+
+static void
+attend_chunk(void *arg, size_t item, unsigned thread)
+{
+	const struct one *s = arg;
+	const struct kv_attn *a = s->a;
+	size_t g = item / s->chunks, c = item % s->chunks;
+	const struct kv_attn_list *l = &a->list[g];
+	struct kv_span v = kv_attn_visible(a, l, 0);
+	float *rows = s->rows + thread * CHUNK * s->width, *p = s->p + thread * s->group * CHUNK;
+
+	v.from = v.from > c * CHUNK ? v.from : c * CHUNK;
+	v.to = v.to < (c + 1) * CHUNK ? v.to : (c + 1) * CHUNK;
+	if (v.from >= v.to)
+		return;
+	kv_attn_keys(a, l, v, rows);
+	for (size_t j = 0; j < s->group; j++) {
+		size_t h = g * s->group + j, n = v.to - v.from;
+		float *score = p + j * CHUNK;
+
+		products(s->q + h * a->d_k, rows, n, a->d_k, a->scale, score);
+		if (a->softcap > 0)
+			kv_attn_soft_cap(score, n, a->softcap);
+		s->top[h * s->chunks + c] = kv_attn_top(score, n);
+		s->sum[h * s->chunks + c] = kv_attn_exp(score, n, s->top[h * s->chunks + c]);
+	}
+	kv_attn_values(a, l, v, rows);
+	for (size_t j = 0; j < s->group; j++)
+		weigh(p + j * CHUNK, rows, v.to - v.from, a->d_v, s->o + ((g * s->group + j) * s->chunks + c) * a->d_v);
+}
+
+/* out [d_v] of head h from its chunks */
+static void
+merge(const struct one *s, size_t h, float *out)
+{
+	const float *top = s->top + h * s->chunks, *o = s->o + h * s->chunks * s->a->d_v;
+	const double *sum = s->sum + h * s->chunks;
+	size_t d = s->a->d_v;
+	float highest = -FLT_MAX;
+	double total = 0;
+
+	memset(out, 0, d * sizeof *out);
+	for (size_t c = 0; c < s->chunks; c++)
+		if (sum[c] > 0 && top[c] > highest)
+			highest = top[c];
+	for (size_t c = 0; c < s->chunks; c++) {
+		float part = sum[c] > 0 ? kv_expf(top[c] - highest) : 0;
+
+		if (part == 0)
+			continue;
+		total += sum[c] * (double)part;
+		for (size_t i = 0; i < d; i++)
+			out[i] += o[c * d + i] * part;
+	}
+	for (size_t i = 0; i < d && total > 0; i++)
+		out[i] /= (float)total;
+}
+
+bool
+kv_attend_one(struct kv_pool *pool, const struct kv_attn *a, const float *q, float *out)
+{
+	struct one s = { .a = a, .q = q, .group = a->heads / a->kv_heads, .width = a->d_k > a->d_v ? a->d_k : a->d_v };
+	size_t threads = kv_pool_threads(pool), longest = 1, cells;
+	bool done = false;
+
+	for (size_t g = 0; g < a->kv_heads; g++)
+		if (a->list[g].n > longest)
+			longest = a->list[g].n;
+	s.chunks = (longest + CHUNK - 1) / CHUNK;
+	cells = a->heads * s.chunks;
+	s.top = kv_block_new(cells, sizeof *s.top);
+	s.sum = kv_block_new(cells, sizeof *s.sum);
+	s.o = kv_block_new(cells, a->d_v * sizeof *s.o);
+	s.rows = kv_block_new(threads * CHUNK, s.width * sizeof *s.rows);
+	s.p = kv_block_new(threads * CHUNK, s.group * sizeof *s.p);
+	if (!s.top || !s.sum || !s.o || !s.rows || !s.p)
+		goto out;
+	for (size_t i = 0; i < cells; i++)
+		s.sum[i] = 0;
+	kv_pool_run(pool, a->kv_heads * s.chunks, attend_chunk, &s);
+	for (size_t h = 0; h < a->heads; h++)
+		merge(&s, h, out + h * a->d_v);
+	done = true;
+out:
+	kv_block_free(s.top);
+	kv_block_free(s.sum);
+	kv_block_free(s.o);
+	kv_block_free(s.rows);
+	kv_block_free(s.p);
+	return done;
+}

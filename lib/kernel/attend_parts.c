@@ -1,0 +1,124 @@
+/* Visibility, keys made ready, and the pieces of a softmax. */
+#include "kernel/attend.h"
+
+#include <float.h>
+
+#include "kernel/clones.h"
+#include "kernel/expf.h"
+#include "kernel/quant.h"
+#include "kernel/rope.h"
+
+/* First entry whose source is beyond src. */
+static size_t
+first_after(const uint32_t *v, size_t n, uint32_t src)
+{
+	size_t lo = 0, hi = n;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (v[mid] <= src)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+/* First entry whose position is inside the window of a query at pos. */
+static size_t
+first_inside(const int32_t *v, size_t n, int32_t pos, uint32_t window)
+{
+	size_t lo = 0, hi = n;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if ((int64_t)pos - v[mid] >= (int64_t)window)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+struct kv_span
+kv_attn_visible(const struct kv_attn *a, const struct kv_attn_list *l, size_t i)
+{
+	struct kv_span s = { 0, first_after(l->src, l->n, a->q_src[i]) };
+
+	if (a->window)
+		s.from = first_inside(l->pos, s.to, a->q_pos[i], a->window);
+	return s;
+}
+
+/* Rows of the cache have the plain types of weights. */
+static void
+to_f32(unsigned dtype, const void *rows, size_t at, size_t n, float *out)
+{
+	static const struct { uint32_t type; size_t bytes; } of[] = { { 0, 0 }, { KV_W_F32, 4 }, { KV_W_F16, 2 }, { KV_W_BF16, 2 } };
+
+	kv_dequant(of[dtype].type, (const uint8_t *)rows + at * of[dtype].bytes, n, out);
+}
+
+void
+kv_attn_keys(const struct kv_attn *a, const struct kv_attn_list *l, struct kv_span s, float *out)
+{
+	to_f32(l->k_dtype, l->k, s.from * a->d_k, (s.to - s.from) * a->d_k, out);
+	if (!l->angles)
+		return;
+	for (size_t j = s.from; j < s.to; j++)
+		kv_rotate(out + (j - s.from) * a->d_k, a->n_rot, a->neox, l->angles + j * a->n_rot);
+}
+
+void
+kv_attn_values(const struct kv_attn *a, const struct kv_attn_list *l, struct kv_span s, float *out)
+{
+	to_f32(l->v_dtype, l->v, s.from * a->d_v, (s.to - s.from) * a->d_v, out);
+}
+
+/* tanh u = 1 - 2 / (e^2u + 1) */
+KV_CLONES void
+kv_attn_soft_cap(float *s, size_t n, float cap)
+{
+	for (size_t j = 0; j < n; j++)
+		s[j] = cap * (1 - 2 / (kv_expf(2 * (s[j] / cap)) + 1));
+}
+
+KV_CLONES float
+kv_attn_top(const float *s, size_t n)
+{
+	float part[16], top = -FLT_MAX;
+	size_t j = 0;
+
+	for (size_t i = 0; i < 16; i++)
+		part[i] = -FLT_MAX;
+	for (; j + 16 <= n; j += 16)
+		for (size_t i = 0; i < 16; i++)
+			part[i] = s[j + i] > part[i] ? s[j + i] : part[i];
+	for (; j < n; j++)
+		top = s[j] > top ? s[j] : top;
+	for (size_t i = 0; i < 16; i++)
+		top = part[i] > top ? part[i] : top;
+	return top;
+}
+
+KV_CLONES double
+kv_attn_exp(float *s, size_t n, float top)
+{
+	double part[16] = { 0 }, sum = 0;
+	size_t j = 0;
+
+	for (; j + 16 <= n; j += 16)
+		for (size_t i = 0; i < 16; i++) {
+			s[j + i] = kv_expf(s[j + i] - top);
+			part[i] += (double)s[j + i];
+		}
+	for (; j < n; j++) {
+		s[j] = kv_expf(s[j] - top);
+		sum += (double)s[j];
+	}
+	for (size_t i = 0; i < 16; i++)
+		sum += part[i];
+	return sum;
+}
