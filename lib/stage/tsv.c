@@ -111,9 +111,9 @@ parse_row(struct parsing *ps, char **field, int n, struct kv_err *err)
 	for (int c = 0; c < COLUMNS; c++)
 		if (ps->at[c] >= n)
 			return kv_fail(err, KV_ECORRUPT, "%s line %zu: only %d columns", ps->t->name, ps->line, n);
-	if (!parse_index(field[ps->at[LAYER]], true, KVS_MAX_LAYERS, &layer))
+	if (!parse_index(field[ps->at[LAYER]], true, INT32_MAX, &layer))
 		return bad(ps, "not a layer:", field[ps->at[LAYER]], err);
-	if (!parse_index(field[ps->at[HEAD]], true, KVS_MAX_HEADS, &head))
+	if (!parse_index(field[ps->at[HEAD]], true, INT32_MAX, &head))
 		return bad(ps, "not a head:", field[ps->at[HEAD]], err);
 	if (!parse_index(field[ps->at[SLOT]], false, UINT32_MAX, &slot))
 		return bad(ps, "not a slot:", field[ps->at[SLOT]], err);
