@@ -13,6 +13,7 @@
 #include "kvs/geom.h"
 #include "kvs/prov.h"
 #include "util/err.h"
+#include "util/pool.h"
 
 /* A frame as it was read, kept to be forwarded without unpacking it. */
 struct kv_held {
@@ -35,6 +36,7 @@ struct kv_rows {
 
 struct kv_list {			/* of one (layer, kv head) */
 	uint32_t n, cap;
+	bool changed;			/* rows came or went since it was read: what is recorded by row fits no longer */
 	uint32_t *src;			/* [n] source index: never changes */
 	int32_t *pos;			/* [n] position: what RoPE rotates by */
 	struct kv_rows k, v;
@@ -45,7 +47,7 @@ struct kv_queries {
 	uint32_t w;			/* 0 = none */
 	uint32_t *src;			/* [w] */
 	int32_t *pos;			/* [w] */
-	float *q;			/* [n_heads][w][d_k] */
+	float *q;			/* a block [n_heads][w][d_k] */
 };
 
 /* A 32-bit value for every token from `first` on, and for single ones before it: its id, or its surprisal as the bits of an f32. */
@@ -60,18 +62,18 @@ struct kv_cache {
 	struct kvs_geom geom;
 	struct kvs_state state;
 	struct kv_list *list;		/* [layer * n_heads_kv + head] */
-	struct kv_track tokens;		/* ids, if state.ids */
+	struct kv_track tokens;		/* ids, if state.ids; first = hist_first */
 	bool has_nll;
 	struct kv_track nll;		/* nats as f32 bits, -1 = none */
 	uint32_t nll_kind;		/* as in oBSn */
 	uint64_t nll_count;		/* tokens ever scored … */
 	double nll_sum;			/* … and their sum, in order of source index */
-	float *hidden;			/* [n_embd] after the final norm; NULL = none */
+	float *hidden;			/* an array [n_embd], after the final norm; NULL = none */
 	struct kv_queries *queries;	/* [layer] */
 	struct kvs_prov prov;
-	struct kv_held *other;		/* [n_other] frames that no stage here understands */
+	struct kv_held *other;		/* [n_other] frames that no stage here understands, in the order found */
 	size_t n_other;
-	bool edited;			/* a critical frame will differ: unsafe unknown frames go */
+	bool edited;			/* beside the lists something critical will differ from what was read */
 	uint8_t digest[16];		/* of the snapshot this was read from; zero if none */
 };
 
@@ -88,11 +90,16 @@ kv_cache_list(const struct kv_cache *c, unsigned layer, unsigned head)
 uint32_t kv_cache_longest(const struct kv_cache *c);	/* entries of the fullest list */
 uint64_t kv_cache_entries(const struct kv_cache *c);	/* rows in all lists */
 
+bool kv_cache_edited(const struct kv_cache *c);		/* will its content differ from the snapshot it was read from? */
+
 /* Same source indices and positions in both? */
 bool kv_list_same(const struct kv_list *a, const struct kv_list *b);
 
 /* Unpacks held rows of one list into data. Idempotent. */
 enum kv_status kv_rows_load(struct kv_rows *r, struct kv_err *err);
+enum kv_load { KV_LOAD_K = 1, KV_LOAD_V = 2 };
+/* The same for all lists, on the pool; what = enum kv_load. */
+enum kv_status kv_cache_load(struct kv_cache *c, unsigned what, struct kv_pool *pool, struct kv_err *err);
 /* Row r as f32[width]. The rows must be loaded. */
 void kv_rows_get(const struct kv_rows *r, uint32_t row, float *out);
 
@@ -102,19 +109,28 @@ void kv_rows_get(const struct kv_rows *r, uint32_t row, float *out);
  * kv_rows_put, in the list's element type. On failure nothing has changed.
  */
 enum kv_status kv_cache_extend(struct kv_cache *c, uint32_t m, struct kv_err *err);
+/* Makes room for m more entries in every list at once, and no more: who knows what will come spares the growing. */
+enum kv_status kv_cache_reserve(struct kv_cache *c, uint32_t m, struct kv_err *err);
 /* Rounds f32[n][width] (rows ld floats apart) into rows first …; KV_EFIT if a finite number would become infinite. */
 enum kv_status kv_rows_put(struct kv_rows *r, uint32_t first, uint32_t n, const float *x, size_t ld, struct kv_err *err);
 
-/* Keeps the entries keep[0..n), ascending ranks, of one list and drops the rest. All of them: nothing happens. */
-enum kv_status kv_list_keep(struct kv_cache *c, struct kv_list *l, const uint32_t *keep, uint32_t n, struct kv_err *err);
+/*
+ * Keeps the entries keep[0..n), ascending ranks, of one list and drops the rest. All of them: nothing happens. Different lists may be cut
+ * at the same time.
+ */
+enum kv_status kv_list_keep(struct kv_list *l, const uint32_t *keep, uint32_t n, struct kv_err *err);
 
-/* Appends m queries (f32 rows of n_heads * d_k, before RoPE) to a layer's record and keeps the last w. */
-enum kv_status kv_queries_add(struct kv_cache *c, unsigned layer, uint32_t w, uint32_t m, uint32_t src, int32_t pos, const float *q, struct kv_err *err);
+/* Appends m queries (f32 rows of n_heads * d_k, before RoPE) of the tokens src … at pos … to a layer's record and keeps the last w. */
+enum kv_status kv_queries_add(struct kv_cache *c, unsigned layer, uint32_t w, uint32_t m, uint32_t src, int32_t pos, const float *q,
+	struct kv_err *err);
 
 /* Token id of a source index; false if it is not in the history. The same for the surprisal. */
 bool kv_cache_token(const struct kv_cache *c, uint32_t src, uint32_t *id);
 bool kv_cache_nll(const struct kv_cache *c, uint32_t src, float *nll);
-/* Appends ids (surprisals) of the m newest tokens. Unknown ones before them count as none. */
+/*
+ * After kv_cache_extend: ids (surprisals; -1 = none) of the m newest tokens. Surprisals that are missing between the record and them count
+ * as none. Ids missing there leave no whole history: from then on the cache keeps no ids (state.ids).
+ */
 enum kv_status kv_cache_add_tokens(struct kv_cache *c, const uint32_t *id, uint32_t m, struct kv_err *err);
 enum kv_status kv_cache_add_nll(struct kv_cache *c, const float *nll, uint32_t m, struct kv_err *err);
 

@@ -1,15 +1,25 @@
-/* Attention rows recomputed from recorded queries (policies-eviction: rotate both sides, softmax over all visible entries). */
+/* Attention rows recomputed from recorded queries: both sides turned, softmax over all entries that the query could see. */
 #ifndef KV_POLICY_ROWS_H
 #define KV_POLICY_ROWS_H
 
 #include "cache/cache.h"
 
+/* Cosines and sines of every position that the cache's entries and recorded queries stand at, made once for all lists. Read-only. */
+struct kv_turns;
+
+enum kv_status kv_turns_new(const struct kv_cache *c, struct kv_turns **out, struct kv_err *err);
+void kv_turns_free(struct kv_turns *t);
+
 /*
- * row [n] = softmax over the entries of (layer, kv head of q_head) for recorded query w of query head q_head: f32 products, f64 sum, slot
- * order; entries the query could not see get 0. K must be loaded. keys_turned [n][d_k], made by kv_keys_turned, may be shared by all
- * queries of the list.
+ * out, a block [n][d_k]: the keys of a list in f32, turned to their positions. K must be loaded. To be shared by all queries of the list.
  */
-enum kv_status kv_keys_turned(const struct kv_cache *c, unsigned layer, unsigned head, float **out, struct kv_err *err);	/* a block */
-enum kv_status kv_attention_row(const struct kv_cache *c, unsigned layer, unsigned q_head, uint32_t w, const float *keys_turned, float *row, struct kv_err *err);
+enum kv_status kv_keys_turned(const struct kv_cache *c, const struct kv_turns *t, unsigned layer, unsigned head, float **out, struct kv_err *err);
+
+/*
+ * row [n] = what recorded query w of query head q_head pays to the entries of its kv head; 0 for those that it could not see. f32 products,
+ * f64 sum in slot order. Causality goes by source index, window and angles by position.
+ */
+enum kv_status kv_attention_row(const struct kv_cache *c, const struct kv_turns *t, unsigned layer, unsigned q_head, uint32_t w,
+	const float *keys_turned, float *row, struct kv_err *err);
 
 #endif

@@ -1,0 +1,26 @@
+/* What the files of this room share about held frames, rows and tracks; nobody else includes it. */
+#ifndef KV_CACHE_PARTS_H
+#define KV_CACHE_PARTS_H
+
+#include "cache/cache.h"
+
+/* Appends a copy of the frame to *list [*n]. */
+enum kv_status kv_held_add(struct kv_held **list, size_t *n, const struct kvs_frame *f, struct kv_err *err);
+void kv_held_free(struct kv_held *list, size_t n);
+
+void kv_rows_free(struct kv_rows *r);
+/* Room for `need` rows; the first n are there already. Held rows are loaded. */
+enum kv_status kv_rows_reserve(struct kv_rows *r, uint32_t n, uint32_t need, struct kv_err *err);
+/* A new block with the rows keep[0..n), loaded or straight out of the held frames; r is as it was. */
+enum kv_status kv_rows_gather(const struct kv_rows *r, uint32_t n_rows, const uint32_t *keep, uint32_t n, uint8_t **out, struct kv_err *err);
+/* Puts a block of cap rows in the place of what r holds. */
+void kv_rows_replace(struct kv_rows *r, uint8_t *data, uint32_t cap);
+
+void kv_queries_free(struct kv_queries *q);
+
+/* Appends v[0..m) as the values of tokens `at` …; a hole before them is filled. at must not be below the dense part's end. */
+enum kv_status kv_track_add(struct kv_track *t, uint32_t at, const uint32_t *v, uint32_t m, uint32_t filler, struct kv_err *err);
+bool kv_track_get(const struct kv_track *t, uint32_t src, uint32_t *v);
+void kv_track_free(struct kv_track *t);
+
+#endif

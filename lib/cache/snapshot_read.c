@@ -1,0 +1,358 @@
+/* From a snapshot to a cache: every frame through the checks that span frames, rows left packed in theirs. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/parts.h"
+#include "cache/snapshot.h"
+#include "kvs/check.h"
+#include "kvs/codec.h"
+#include "kvs/payload.h"
+#include "util/le.h"
+#include "util/mem.h"
+
+/*
+ * ENTS as it came. One frame may stand for a million lists, so the lists get their copies at the end, when all their rows have come as
+ * well: memory follows what was read, not what was promised.
+ */
+struct entries {
+	uint32_t n;
+	uint8_t *bytes;		/* an array: u32 src[n], i32 pos[n] */
+};
+
+struct reading {
+	struct kvs_check *check;
+	struct kv_cache *cache;	/* NULL before GEOM */
+	struct entries *ents;
+	size_t n_ents;
+	uint32_t *ents_of;	/* [list] which of them */
+	uint8_t *scratch;	/* a block: the payload in hand, unpacked */
+	size_t scratch_size;
+};
+
+/* n little-endian words as an array of ours. */
+static uint32_t *
+words(const uint8_t *p, uint32_t n)
+{
+	uint32_t *v = kv_array_new(n, sizeof *v);
+
+	for (uint32_t i = 0; v && i < n; i++)
+		v[i] = le32_get(p + 4 * (size_t)i);
+	return v;
+}
+
+/* The payload as it was before packing, valid until the next call. */
+static enum kv_status
+unpack(struct reading *rd, const struct kvs_frame *f, const uint8_t **raw, struct kv_err *err)
+{
+	size_t n = (size_t)f->head.raw_len;
+	enum kv_status rc;
+
+	if (f->head.codec == KVS_CODEC_RAW) {
+		*raw = f->payload;
+		return KV_OK;
+	}
+	if (n > rd->scratch_size) {
+		kv_block_free(rd->scratch);
+		rd->scratch_size = 0;
+		if (!(rd->scratch = kv_block_new(n, 1)))
+			return kv_fail_mem(err, "a frame");
+		rd->scratch_size = n;
+	}
+	if ((rc = kvs_decode(f, rd->scratch, err)) != KV_OK)
+		return rc;
+	*raw = rd->scratch;
+	return KV_OK;
+}
+
+static enum kv_status
+take_geom(struct reading *rd, struct kv_err *err)
+{
+	const struct kvs_geom *g = kvs_check_geom(rd->check);
+	enum kv_status rc;
+
+	if ((rc = kv_cache_new(g, &rd->cache, err)) != KV_OK)
+		return rc;
+	rd->cache->state = *kvs_check_state(rd->check);
+	rd->cache->tokens.first = (uint32_t)rd->cache->state.hist_first;
+	if (!(rd->ents_of = kv_array_new((size_t)g->n_layers * g->n_heads_kv, sizeof *rd->ents_of)))
+		return kv_fail_mem(err, "the cache");
+	return KV_OK;
+}
+
+/* With LAYR the geometry is whole. */
+static void
+take_layers(struct reading *rd)
+{
+	struct kv_cache *c = rd->cache;
+
+	c->geom = *kvs_check_geom(rd->check);
+	for (unsigned l = 0; l < c->geom.n_layers; l++)
+		for (unsigned h = 0; h < c->geom.n_heads_kv; h++) {
+			kv_cache_list(c, l, h)->k.dtype = c->geom.layer[l].k_dtype;
+			kv_cache_list(c, l, h)->v.dtype = c->geom.layer[l].v_dtype;
+		}
+}
+
+static enum kv_status
+take_tokens(struct kv_cache *c, const uint8_t *raw, size_t n, struct kv_err *err)
+{
+	struct kvs_toks t;
+	uint32_t *ids = NULL;
+	enum kv_status rc;
+
+	if ((rc = kvs_toks_get(raw, n, &c->geom, &c->state, &t, err)) != KV_OK)
+		return rc;
+	if (t.n_sparse) {
+		c->tokens.n_sparse = t.n_sparse;
+		c->tokens.src = words(t.src, t.n_sparse);
+		c->tokens.sparse = words(t.sparse, t.n_sparse);
+		if (!c->tokens.src || !c->tokens.sparse)
+			return kv_fail_mem(err, "the history of tokens");
+	}
+	if (!(ids = words(t.dense, t.n_dense)))
+		return kv_fail_mem(err, "the history of tokens");
+	rc = kv_track_add(&c->tokens, t.first, ids, t.n_dense, 0, err);
+	free(ids);
+	return rc;
+}
+
+static enum kv_status
+take_hidden(struct kv_cache *c, const uint8_t *raw, size_t n, struct kv_err *err)
+{
+	const uint8_t *values;
+	enum kv_status rc;
+
+	if ((rc = kvs_hidn_get(raw, n, &c->geom, &c->state, &values, err)) != KV_OK)
+		return rc;
+	if (!(c->hidden = kv_array_new(c->geom.n_embd, sizeof *c->hidden)))
+		return kv_fail_mem(err, "the hidden state");
+	for (uint32_t i = 0; i < c->geom.n_embd; i++)
+		c->hidden[i] = lef32_get(values + 4 * (size_t)i);
+	return KV_OK;
+}
+
+static enum kv_status
+take_entries(struct reading *rd, struct kvs_tag tag, const uint8_t *raw, size_t n, struct kv_err *err)
+{
+	struct kv_cache *c = rd->cache;
+	unsigned layers = c->geom.n_layers, heads = c->geom.n_heads_kv;
+	unsigned l0 = tag.layer == KVS_ALL ? 0 : tag.layer, l1 = tag.layer == KVS_ALL ? layers : l0 + 1;
+	unsigned h0 = tag.head == KVS_ALL ? 0 : tag.head, h1 = tag.head == KVS_ALL ? heads : h0 + 1;
+	struct kvs_ents e;
+	struct entries *p;
+	enum kv_status rc;
+
+	if ((rc = kvs_ents_get(raw, n, &c->state, &e, err)) != KV_OK)
+		return rc;
+	if (!(rd->n_ents & (rd->n_ents - 1))) {
+		if (!(p = kv_array_resize(rd->ents, rd->n_ents ? 2 * rd->n_ents : 1, sizeof *p)))
+			return kv_fail_mem(err, "entries of the cache");
+		rd->ents = p;
+	}
+	p = &rd->ents[rd->n_ents];
+	if (!(p->bytes = kv_array_new(n, 1)))
+		return kv_fail_mem(err, "entries of the cache");
+	memcpy(p->bytes, raw, n);
+	p->n = e.n;
+	for (unsigned l = l0; l < l1; l++)
+		for (unsigned h = h0; h < h1; h++) {
+			rd->ents_of[(size_t)l * heads + h] = (uint32_t)rd->n_ents;
+			kv_cache_list(c, l, h)->n = e.n;
+		}
+	rd->n_ents++;
+	return KV_OK;
+}
+
+static enum kv_status
+take_rows(struct kv_cache *c, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err)
+{
+	bool values = f->head.type == KVS_VALS;
+	struct kv_list *l = kv_cache_list(c, f->head.tag.layer, f->head.tag.head);
+	struct kv_rows *rows = values ? &l->v : &l->k;
+	struct kvs_rows r;
+	enum kv_status rc;
+
+	if ((rc = kvs_rows_get(raw, (size_t)f->head.raw_len, &c->geom, values, &r, err)) != KV_OK)
+		return rc;
+	if (r.mask || r.rotated || r.scheme || !kvs_dtype_size(r.dtype))
+		return kv_fail(err, KV_EUNSUP, "pruned or quantised rows: this version reads plain ones");
+	if (rows->n_held && rows->dtype != r.dtype)
+		return kv_fail(err, KV_EUNSUP, "rows of %s behind rows of %s: this version reads lists of one element type", kvs_dtype_name(r.dtype),
+			kvs_dtype_name(rows->dtype));
+	rows->dtype = r.dtype;
+	return kv_held_add(&rows->held, &rows->n_held, f, err);
+}
+
+static enum kv_status
+take_queries(struct kv_cache *c, unsigned layer, const uint8_t *raw, size_t n, struct kv_err *err)
+{
+	struct kv_queries *q = &c->queries[layer];
+	struct kvs_obsq o;
+	size_t count;
+	enum kv_status rc;
+
+	if ((rc = kvs_obsq_get(raw, n, &c->geom, &c->state, &o, err)) != KV_OK)
+		return rc;
+	if (!kv_mul((size_t)c->geom.n_heads * c->geom.d_k, o.w, &count) || !(q->q = kv_block_new(count, sizeof *q->q)))
+		return kv_fail_mem(err, "recorded queries");
+	q->src = words(o.src, o.w);
+	q->pos = kv_array_new(o.w, sizeof *q->pos);
+	if (!q->src || !q->pos)
+		return kv_fail_mem(err, "recorded queries");
+	for (uint32_t i = 0; i < o.w; i++)
+		q->pos[i] = (int32_t)le32_get(o.pos + 4 * (size_t)i);
+	for (size_t i = 0; i < count; i++)
+		q->q[i] = lef32_get(o.q + 4 * i);
+	q->w = o.w;
+	return KV_OK;
+}
+
+static enum kv_status
+take_nll(struct kv_cache *c, const uint8_t *raw, size_t n, struct kv_err *err)
+{
+	struct kvs_obsn o;
+	enum kv_status rc;
+
+	if ((rc = kvs_obsn_get(raw, n, &c->state, &o, err)) != KV_OK)
+		return rc;
+	c->nll = (struct kv_track){ .first = o.first, .n = o.n_dense, .cap = o.n_dense, .n_sparse = o.n_sparse };
+	c->nll.v = words(o.dense, o.n_dense);
+	c->nll.src = words(o.src, o.n_sparse);
+	c->nll.sparse = words(o.sparse, o.n_sparse);
+	if (!c->nll.v || !c->nll.src || !c->nll.sparse)
+		return kv_fail_mem(err, "the history of surprisals");
+	c->nll_kind = o.kind;
+	c->nll_count = o.count_all;
+	c->nll_sum = o.sum_all;
+	c->has_nll = true;
+	return KV_OK;
+}
+
+/* Is it one whose content this library works with? */
+static bool
+is_ours(uint32_t type)
+{
+	return !kvs_is_ancillary(type) || type == KVS_OBSQ || type == KVS_OBSN || type == KVS_PROV;
+}
+
+static enum kv_status
+take_content(struct reading *rd, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err)
+{
+	struct kv_cache *c = rd->cache;
+	size_t n = (size_t)f->head.raw_len;
+
+	switch (f->head.type) {
+	case KVS_GEOM:
+		return take_geom(rd, err);
+	case KVS_ROPE:
+		return KV_OK;
+	case KVS_LAYR:
+		take_layers(rd);
+		return KV_OK;
+	case KVS_TOKS:
+		return take_tokens(c, raw, n, err);
+	case KVS_HIDN:
+		return take_hidden(c, raw, n, err);
+	case KVS_ENTS:
+		return take_entries(rd, f->head.tag, raw, n, err);
+	case KVS_KEYS:
+	case KVS_VALS:
+		return take_rows(c, f, raw, err);
+	case KVS_OBSQ:
+		return take_queries(c, f->head.tag.layer, raw, n, err);
+	case KVS_OBSN:
+		return take_nll(c, raw, n, err);
+	case KVS_PROV:
+		return kvs_prov_add_json(&c->prov, raw, n, err);
+	case KVS_CMSK:
+	case KVS_QUNT:
+		return kv_fail(err, KV_EUNSUP, "pruned or quantised rows: this version reads plain ones");
+	default:
+		return kv_fail(err, KV_EUNSUP, "a frame that is not known to this version");
+	}
+}
+
+static enum kv_status
+take_frame(struct reading *rd, const struct kvs_frame *f, struct kv_err *err)
+{
+	uint32_t type = f->head.type;
+	const uint8_t *raw = NULL;
+	enum kv_status rc = kvs_frame_readable(&f->head, err);
+
+	/* Made by a newer writer: an editor leaves it out where it may (formats/kvs.md, section 18). */
+	if (rc != KV_OK)
+		return kvs_is_ancillary(type) ? KV_OK : rc;
+	if (is_ours(type) && (rc = unpack(rd, f, &raw, err)) != KV_OK)
+		return rc;
+	if ((rc = kvs_check_frame(rd->check, &f->head, raw, raw ? (size_t)f->head.raw_len : 0, err)) != KV_OK)
+		return rc;
+	if (!rd->cache && type != KVS_GEOM)
+		return kv_fail(err, KV_ECORRUPT, "stands before the geometry");
+	if (type == KVS_INDX || type == KVS_PADD)
+		return KV_OK;
+	if (is_ours(type))
+		return take_content(rd, f, raw, err);
+	return kv_held_add(&rd->cache->other, &rd->cache->n_other, f, err);
+}
+
+/* Every list gets its own source indices and positions. */
+static enum kv_status
+give_entries(struct reading *rd, struct kv_err *err)
+{
+	struct kv_cache *c = rd->cache;
+	size_t n_lists = (size_t)c->geom.n_layers * c->geom.n_heads_kv;
+
+	for (size_t i = 0; i < n_lists; i++) {
+		struct kv_list *l = &c->list[i];
+		const uint8_t *p = rd->ents[rd->ents_of[i]].bytes;
+
+		if (!l->n)
+			continue;
+		l->src = kv_array_new(l->n, sizeof *l->src);
+		l->pos = kv_array_new(l->n, sizeof *l->pos);
+		if (!l->src || !l->pos)
+			return kv_fail_mem(err, "entries of the cache");
+		l->cap = l->n;
+		for (uint32_t r = 0; r < l->n; r++) {
+			l->src[r] = le32_get(p + 4 * (size_t)r);
+			l->pos[r] = (int32_t)le32_get(p + 4 * ((size_t)l->n + r));
+		}
+	}
+	return KV_OK;
+}
+
+enum kv_status
+kv_cache_read(struct kvs_reader *r, struct kv_cache **out, struct kv_err *err)
+{
+	struct reading rd = { .check = kvs_check_new() };
+	struct kvs_frame f;
+	char name[80];
+	enum kv_status rc;
+
+	if (!rd.check)
+		return kv_fail_mem(err, "a reader");
+	while ((rc = kvs_reader_next(r, &f, err)) == KV_OK)
+		if ((rc = take_frame(&rd, &f, err)) != KV_OK) {
+			kv_err_in(err, "%s", kvs_frame_name(name, sizeof name, &f.head));
+			break;
+		}
+	if (rc != KV_END)
+		goto out;
+	if ((rc = kvs_check_end(rd.check, err)) != KV_OK)
+		goto out;
+	if ((rc = give_entries(&rd, err)) != KV_OK)
+		goto out;
+	memcpy(rd.cache->digest, kvs_reader_digest(r), sizeof rd.cache->digest);
+	*out = rd.cache;
+	rd.cache = NULL;
+out:
+	for (size_t i = 0; i < rd.n_ents; i++)
+		free(rd.ents[i].bytes);
+	free(rd.ents);
+	free(rd.ents_of);
+	kv_block_free(rd.scratch);
+	kv_cache_free(rd.cache);
+	kvs_check_free(rd.check);
+	return rc;
+}

@@ -1,0 +1,421 @@
+/* From a cache to a snapshot: the canonical order of frames (formats/kvs.md, section 6), rows chunked as section 10.1 has it. */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/parts.h"
+#include "cache/snapshot.h"
+#include "kvs/payload.h"
+#include "util/half.h"
+#include "util/mem.h"
+
+struct writing {
+	const struct kv_cache *cache;
+	struct kvs_writer *w;
+	struct kv_buf buf;			/* one payload */
+	const struct kv_held **other;		/* [n_other] the frames that go on, in canonical order */
+	size_t n_other, next_other;
+};
+
+/* Values of tokens before the dense part that still live in some list; the others are forgotten. */
+struct sparse {
+	uint32_t n;
+	uint32_t *src, *v;
+};
+
+static enum kv_status
+put(struct writing *wr, uint32_t type, unsigned layer, unsigned head, uint32_t chunk, struct kv_err *err)
+{
+	struct kvs_tag tag = { (uint16_t)layer, (uint16_t)head, chunk };
+	enum kv_status rc;
+
+	if (wr->buf.failed)
+		return kv_fail_mem(err, "a frame");
+	rc = kvs_writer_put(wr->w, type, tag, wr->buf.p, wr->buf.len, err);
+	wr->buf.len = 0;
+	return rc;
+}
+
+static void
+sparse_free(struct sparse *s)
+{
+	free(s->src);
+	free(s->v);
+}
+
+static enum kv_status
+living(const struct kv_cache *c, const struct kv_track *t, struct sparse *out, struct kv_err *err)
+{
+	size_t n_lists = (size_t)c->geom.n_layers * c->geom.n_heads_kv;
+	struct sparse s = { 0, kv_array_new(t->n_sparse, sizeof *s.src), kv_array_new(t->n_sparse, sizeof *s.v) };
+	uint8_t *alive = kv_array_new(t->n_sparse, 1);
+
+	if (!s.src || !s.v || !alive) {
+		sparse_free(&s);
+		free(alive);
+		return kv_fail_mem(err, "the history of tokens");
+	}
+	for (size_t i = 0; i < n_lists && t->n_sparse; i++) {
+		const struct kv_list *l = &c->list[i];
+
+		for (uint32_t r = 0, j = 0; r < l->n && j < t->n_sparse; )
+			if (l->src[r] == t->src[j]) {
+				alive[j++] = 1;
+				r++;
+			} else if (l->src[r] < t->src[j]) {
+				r++;
+			} else {
+				j++;
+			}
+	}
+	for (uint32_t j = 0; j < t->n_sparse; j++)
+		if (alive[j]) {
+			s.src[s.n] = t->src[j];
+			s.v[s.n++] = t->sparse[j];
+		}
+	free(alive);
+	*out = s;
+	return KV_OK;
+}
+
+static enum kv_status
+write_geometry(struct writing *wr, struct kv_err *err)
+{
+	const struct kv_cache *c = wr->cache;
+	enum kv_status rc;
+
+	kvs_geom_put(&wr->buf, &c->geom, &c->state);
+	if ((rc = put(wr, KVS_GEOM, KVS_ALL, KVS_ALL, 0, err)) != KV_OK)
+		return rc;
+	for (uint32_t i = 0; i < c->geom.n_rope; i++) {
+		kvs_rope_put(&wr->buf, &c->geom.rope[i]);
+		if ((rc = put(wr, KVS_ROPE, KVS_ALL, KVS_ALL, i, err)) != KV_OK)
+			return rc;
+	}
+	kvs_layers_put(&wr->buf, &c->geom);
+	return put(wr, KVS_LAYR, KVS_ALL, KVS_ALL, 0, err);
+}
+
+static enum kv_status
+write_tokens(struct writing *wr, struct kv_err *err)
+{
+	const struct kv_cache *c = wr->cache;
+	const struct kv_track *t = &c->tokens;
+	uint32_t at = 0;
+	struct sparse s;
+	enum kv_status rc;
+
+	if (!c->state.ids)
+		return KV_OK;
+	assert(t->first == c->state.hist_first && t->first + (uint64_t)t->n == c->state.consumed);
+	if ((rc = living(c, t, &s, err)) != KV_OK)
+		return rc;
+	for (uint32_t chunk = 0; rc == KV_OK && (at < t->n || (!chunk && s.n)); chunk++) {
+		uint32_t n = t->n - at < KVS_TOKS_DENSE ? t->n - at : KVS_TOKS_DENSE;
+
+		kvs_toks_put(&wr->buf, t->first + at, n ? t->v + at : NULL, n, s.src, s.v, chunk ? 0 : s.n);
+		rc = put(wr, KVS_TOKS, KVS_ALL, KVS_ALL, chunk, err);
+		at += n;
+	}
+	sparse_free(&s);
+	return rc;
+}
+
+static enum kv_status
+write_hidden(struct writing *wr, struct kv_err *err)
+{
+	const struct kv_cache *c = wr->cache;
+
+	if (!c->hidden || !c->state.consumed)
+		return KV_OK;
+	kvs_hidn_put(&wr->buf, &c->geom, &c->state, c->hidden);
+	return put(wr, KVS_HIDN, KVS_ALL, KVS_ALL, 0, err);
+}
+
+/* Are the lists from … from + n - 1 all the same? */
+static bool
+all_same(const struct kv_cache *c, size_t from, size_t n)
+{
+	for (size_t i = 1; i < n; i++)
+		if (!kv_list_same(&c->list[from], &c->list[from + i]))
+			return false;
+	return true;
+}
+
+static enum kv_status
+write_list(struct writing *wr, const struct kv_list *l, unsigned layer, unsigned head, struct kv_err *err)
+{
+	kvs_ents_put(&wr->buf, l->src, l->pos, l->n);
+	return put(wr, KVS_ENTS, layer, head, 0, err);
+}
+
+/* The widest tag that is true, so that the digest depends on the content alone. */
+static enum kv_status
+write_entries(struct writing *wr, struct kv_err *err)
+{
+	const struct kv_cache *c = wr->cache;
+	unsigned heads = c->geom.n_heads_kv;
+	enum kv_status rc = KV_OK;
+
+	if (all_same(c, 0, (size_t)c->geom.n_layers * heads))
+		return write_list(wr, &c->list[0], KVS_ALL, KVS_ALL, err);
+	for (unsigned l = 0; l < c->geom.n_layers && rc == KV_OK; l++) {
+		if (all_same(c, (size_t)l * heads, heads)) {
+			rc = write_list(wr, kv_cache_list(c, l, 0), l, KVS_ALL, err);
+			continue;
+		}
+		for (unsigned h = 0; h < heads && rc == KV_OK; h++)
+			rc = write_list(wr, kv_cache_list(c, l, h), l, h, err);
+	}
+	return rc;
+}
+
+static enum kv_status
+forward(struct writing *wr, const struct kv_held *h, struct kv_err *err)
+{
+	struct kvs_frame f = { h->head, h->payload };
+
+	return kvs_writer_forward(wr->w, &f, err);
+}
+
+static enum kv_status
+write_rows(struct writing *wr, const struct kv_rows *r, uint32_t n, uint32_t type, unsigned layer, unsigned head, struct kv_err *err)
+{
+	size_t size = r->width * kvs_dtype_size(r->dtype);
+	uint32_t most = kvs_rows_per_chunk((uint32_t)size);
+	struct kvs_rows desc = { .row_bytes = (uint32_t)size, .width = (uint16_t)r->width, .dtype = r->dtype };
+	enum kv_status rc = KV_OK;
+
+	for (size_t i = 0; i < r->n_held && rc == KV_OK; i++)
+		rc = forward(wr, &r->held[i], err);
+	if (r->n_held)
+		return rc;
+	for (uint32_t first = 0, chunk = 0; first < n && rc == KV_OK; first += most, chunk++) {
+		uint8_t *header = kv_buf_grow(&wr->buf, KVS_ROWS_HEADER);
+
+		desc.first_row = first;
+		desc.n_rows = n - first < most ? n - first : most;
+		if (header)
+			kvs_rows_put(header, &desc);
+		kv_buf_add(&wr->buf, r->data + first * size, desc.n_rows * size);
+		rc = put(wr, type, layer, head, chunk, err);
+	}
+	return rc;
+}
+
+static enum kv_status
+write_nll(struct writing *wr, struct kv_err *err)
+{
+	const struct kv_cache *c = wr->cache;
+	const struct kv_track *t = &c->nll;
+	struct kvs_obsn o = { .first = t->first, .n_dense = t->n, .kind = c->nll_kind, .count_all = c->nll_count, .sum_all = c->nll_sum };
+	struct sparse s = { 0 };
+	float *dense = NULL, *sparse = NULL;
+	enum kv_status rc;
+
+	if (!c->has_nll)
+		return KV_OK;
+	if ((rc = living(c, t, &s, err)) != KV_OK)
+		return rc;
+	dense = kv_array_new(t->n, sizeof *dense);
+	sparse = kv_array_new(s.n, sizeof *sparse);
+	if (dense && sparse) {
+		for (uint32_t i = 0; i < t->n; i++)
+			dense[i] = bits_f32(t->v[i]);
+		for (uint32_t i = 0; i < s.n; i++)
+			sparse[i] = bits_f32(s.v[i]);
+		o.n_sparse = s.n;
+		kvs_obsn_put(&wr->buf, &o, dense, s.src, sparse);
+		rc = put(wr, KVS_OBSN, KVS_ALL, KVS_ALL, 0, err);
+	} else {
+		rc = kv_fail_mem(err, "the history of surprisals");
+	}
+	free(dense);
+	free(sparse);
+	sparse_free(&s);
+	return rc;
+}
+
+/* Where a held frame belongs: observations by row behind their layer's queries, all else behind the last layer. */
+static uint64_t
+place(const struct kvs_head *h)
+{
+	const uint64_t behind = (uint64_t)KVS_MAX_LAYERS << 50;
+
+	switch (h->type) {
+	case KVS_OBSA:
+	case KVS_OBSP:
+		return (uint64_t)h->tag.layer << 50 | (uint64_t)(h->type == KVS_OBSP) << 49 | (uint64_t)h->tag.head << 32 | h->tag.chunk;
+	case KVS_OBSR:
+		return behind;
+	case KVS_CKPT:
+		return behind + 1;
+	case KVS_INFO:
+		return behind + 3;
+	default:
+		return behind + 2;
+	}
+}
+
+static int
+by_place(const void *a, const void *b)
+{
+	const struct kv_held *x = *(const struct kv_held *const *)a, *y = *(const struct kv_held *const *)b;
+	uint64_t p = place(&x->head), q = place(&y->head);
+
+	if (p != q)
+		return p < q ? -1 : 1;
+	return (x > y) - (x < y);	/* both in cache->other: as they were found */
+}
+
+/* Does a frame that nobody here understands still say the truth (formats/kvs.md, section 14)? */
+static bool
+still_true(const struct kv_cache *c, bool edited, const struct kvs_head *h)
+{
+	switch (h->type) {
+	case KVS_OBSA:
+	case KVS_OBSP:
+		return !kv_cache_list(c, h->tag.layer, h->tag.head)->changed;
+	case KVS_OBSR:
+		return true;
+	default:
+		return !edited || kvs_is_safe_to_copy(h->type);
+	}
+}
+
+static enum kv_status
+sort_others(struct writing *wr, struct kv_err *err)
+{
+	const struct kv_cache *c = wr->cache;
+	bool edited = kv_cache_edited(c);
+
+	if (!(wr->other = kv_array_new(c->n_other, sizeof *wr->other)))
+		return kv_fail_mem(err, "frames");
+	for (size_t i = 0; i < c->n_other; i++)
+		if (still_true(c, edited, &c->other[i].head))
+			wr->other[wr->n_other++] = &c->other[i];
+	if (wr->n_other)
+		qsort(wr->other, wr->n_other, sizeof *wr->other, by_place);
+	return KV_OK;
+}
+
+/* Forwards those that belong before `limit`. */
+static enum kv_status
+write_others(struct writing *wr, uint64_t limit, struct kv_err *err)
+{
+	enum kv_status rc = KV_OK;
+
+	while (rc == KV_OK && wr->next_other < wr->n_other && place(&wr->other[wr->next_other]->head) < limit)
+		rc = forward(wr, wr->other[wr->next_other++], err);
+	return rc;
+}
+
+static enum kv_status
+write_layer(struct writing *wr, unsigned layer, struct kv_err *err)
+{
+	const struct kv_cache *c = wr->cache;
+	const struct kv_queries *q = &c->queries[layer];
+	enum kv_status rc;
+
+	if (q->w) {
+		kvs_obsq_put(&wr->buf, &c->geom, q->w, q->src, q->pos, q->q);
+		if ((rc = put(wr, KVS_OBSQ, layer, KVS_ALL, 0, err)) != KV_OK)
+			return rc;
+	}
+	rc = write_others(wr, (uint64_t)(layer + 1) << 50, err);
+	for (unsigned h = 0; h < c->geom.n_heads_kv && rc == KV_OK; h++) {
+		const struct kv_list *l = kv_cache_list(c, layer, h);
+
+		if ((rc = write_rows(wr, &l->k, l->n, KVS_KEYS, layer, h, err)) == KV_OK)
+			rc = write_rows(wr, &l->v, l->n, KVS_VALS, layer, h, err);
+	}
+	return rc;
+}
+
+static enum kv_status
+write_provenance(struct writing *wr, struct kv_err *err)
+{
+	const struct kvs_prov *p = &wr->cache->prov;
+	enum kv_status rc = KV_OK;
+
+	for (size_t i = 0; i < p->n && rc == KV_OK; i++) {
+		kv_buf_add(&wr->buf, p->record[i], strlen(p->record[i]));
+		rc = put(wr, KVS_PROV, KVS_ALL, KVS_ALL, (uint32_t)i, err);
+	}
+	return rc;
+}
+
+static uint64_t
+max_u64(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* The writer's promise: no payload will be longer, the index of all frames included. */
+static uint64_t
+longest_payload(const struct writing *wr)
+{
+	const struct kv_cache *c = wr->cache;
+	const struct kvs_geom *g = &c->geom;
+	size_t n_lists = (size_t)g->n_layers * g->n_heads_kv;
+	uint64_t most = KVS_CHUNK_BYTES + KVS_ROWS_HEADER, frames = 8 + g->n_rope + c->prov.n + wr->n_other;
+
+	most = max_u64(most, KVS_ROWS_HEADER + 4 * (uint64_t)g->n_embd);
+	most = max_u64(most, 16 + 8 * (uint64_t)c->tokens.n_sparse + 4 * (uint64_t)KVS_TOKS_DENSE);
+	most = max_u64(most, 32 + 8 * (uint64_t)c->nll.n_sparse + 4 * (uint64_t)c->nll.n);
+	most = max_u64(most, 8 * (uint64_t)kv_cache_longest(c));
+	frames += c->tokens.n / KVS_TOKS_DENSE + 1;
+	for (unsigned l = 0; l < g->n_layers; l++)
+		most = max_u64(most, KVS_ALIGN + 16 + (8 + 4 * (uint64_t)g->n_heads * g->d_k) * c->queries[l].w);
+	for (size_t i = 0; i < n_lists; i++) {
+		const struct kv_list *l = &c->list[i];
+
+		frames += 4 + l->k.n_held + l->v.n_held;
+		frames += l->n / kvs_rows_per_chunk((uint32_t)(l->k.width * kvs_dtype_size(l->k.dtype)));
+		frames += l->n / kvs_rows_per_chunk((uint32_t)(l->v.width * kvs_dtype_size(l->v.dtype)));
+	}
+	for (size_t i = 0; i < wr->n_other; i++)
+		most = max_u64(most, wr->other[i]->head.raw_len);
+	for (size_t i = 0; i < c->prov.n; i++)
+		most = max_u64(most, strlen(c->prov.record[i]));
+	return max_u64(most, 32 * (frames + g->n_layers));
+}
+
+enum kv_status
+kv_cache_write(const struct kv_cache *c, struct kvs_writer *w, struct kv_err *err)
+{
+	struct writing wr = { .cache = c, .w = w };
+	uint64_t most;
+	enum kv_status rc;
+
+	if ((rc = sort_others(&wr, err)) != KV_OK)
+		goto out;
+	if ((most = longest_payload(&wr)) > KVS_MAX_RAW_HARD) {
+		rc = kv_fail(err, KV_EFIT, "a frame would be longer than 1 GiB");
+		goto out;
+	}
+	if ((rc = kvs_writer_begin(w, most, err)) != KV_OK)
+		goto out;
+	if ((rc = write_geometry(&wr, err)) != KV_OK)
+		goto out;
+	if ((rc = write_tokens(&wr, err)) != KV_OK)
+		goto out;
+	if ((rc = write_hidden(&wr, err)) != KV_OK)
+		goto out;
+	if ((rc = write_entries(&wr, err)) != KV_OK)
+		goto out;
+	for (unsigned l = 0; l < c->geom.n_layers; l++)
+		if ((rc = write_layer(&wr, l, err)) != KV_OK)
+			goto out;
+	if ((rc = write_nll(&wr, err)) != KV_OK)
+		goto out;
+	if ((rc = write_others(&wr, UINT64_MAX, err)) != KV_OK)
+		goto out;
+	if ((rc = write_provenance(&wr, err)) != KV_OK)
+		goto out;
+	rc = kvs_writer_end(w, NULL, err);
+out:
+	free(wr.other);
+	kv_buf_free(&wr.buf);
+	return rc;
+}

@@ -1,0 +1,213 @@
+/* Attention rows recomputed from keys and queries before RoPE. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernel/rope.h"
+#include "policy/rows.h"
+#include "util/mem.h"
+
+/* The positions in use under one set of frequencies. */
+struct turn_set {
+	size_t n;
+	int32_t *pos;		/* [n] ascending */
+	float *cs;		/* a block [n][n_rot/2][2] */
+	unsigned n_rot;
+};
+
+struct kv_turns {
+	struct turn_set set[KVS_MAX_ROPE];
+};
+
+static int
+by_value(const void *a, const void *b)
+{
+	int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Merges the ascending more[0..n) into the set. */
+static bool
+add_positions(struct turn_set *s, const int32_t *more, size_t n)
+{
+	int32_t *all;
+	size_t i = 0, j = 0, k = 0;
+
+	if (s->n == n && (!n || !memcmp(s->pos, more, n * sizeof *more)))
+		return true;	/* lists that nobody has cut are all the same */
+	if (!(all = kv_array_new(s->n + n, sizeof *all)))
+		return false;
+	while (i < s->n || j < n) {
+		int32_t next = j == n || (i < s->n && s->pos[i] <= more[j]) ? s->pos[i] : more[j];
+
+		i += i < s->n && s->pos[i] == next;
+		j += j < n && more[j] == next;
+		all[k++] = next;
+	}
+	free(s->pos);
+	s->pos = all;
+	s->n = k;
+	return true;
+}
+
+static bool
+collect(struct kv_turns *t, const struct kv_cache *c)
+{
+	const struct kvs_geom *g = &c->geom;
+
+	for (unsigned l = 0; l < g->n_layers; l++) {
+		struct turn_set *s = &t->set[g->layer[l].rope];
+
+		if (g->layer[l].rope == KVS_NO_ROPE)
+			continue;
+		for (unsigned h = 0; h < g->n_heads_kv; h++) {
+			const struct kv_list *list = kv_cache_list(c, l, h);
+
+			if (!add_positions(s, list->pos, list->n))
+				return false;
+		}
+	}
+	for (unsigned l = 0; l < g->n_layers; l++)
+		if (g->layer[l].rope != KVS_NO_ROPE && !add_positions(&t->set[g->layer[l].rope], c->queries[l].pos, c->queries[l].w))
+			return false;
+	return true;
+}
+
+static bool
+compute(struct turn_set *s, const struct kvs_rope *r)
+{
+	struct kv_angles *a;
+
+	if (!s->n)
+		return true;
+	s->n_rot = r->n_rot;
+	s->cs = kv_block_new(s->n, r->n_rot * sizeof *s->cs);
+	if (!s->cs || !(a = kv_angles_new(r->n_rot, r->inv_freq, r->magnitude)))
+		return false;
+	kv_angles_get(a, s->pos, s->n, s->cs);
+	kv_angles_free(a);
+	return true;
+}
+
+enum kv_status
+kv_turns_new(const struct kv_cache *c, struct kv_turns **out, struct kv_err *err)
+{
+	struct kv_turns *t = kv_array_new(1, sizeof *t);
+	bool good = t && collect(t, c);
+
+	for (uint32_t i = 0; good && i < c->geom.n_rope; i++)
+		good = compute(&t->set[i], &c->geom.rope[i]);
+	if (!good) {
+		kv_turns_free(t);
+		return kv_fail_mem(err, "angles");
+	}
+	*out = t;
+	return KV_OK;
+}
+
+void
+kv_turns_free(struct kv_turns *t)
+{
+	for (unsigned i = 0; t && i < KVS_MAX_ROPE; i++) {
+		free(t->set[i].pos);
+		kv_block_free(t->set[i].cs);
+	}
+	free(t);
+}
+
+static const float *
+turn_of(const struct turn_set *s, int32_t pos)
+{
+	const int32_t *p = bsearch(&pos, s->pos, s->n, sizeof *s->pos, by_value);
+
+	return s->cs + (size_t)(p - s->pos) * s->n_rot;
+}
+
+/* Turns x to a position; a layer without RoPE leaves it as it is. */
+static void
+turn(const struct kv_cache *c, const struct kv_turns *t, unsigned layer, int32_t pos, float *x)
+{
+	unsigned rope = c->geom.layer[layer].rope;
+
+	if (rope != KVS_NO_ROPE)
+		kv_rotate(x, t->set[rope].n_rot, c->geom.rope[rope].kind == KVS_ROPE_NEOX, turn_of(&t->set[rope], pos));
+}
+
+enum kv_status
+kv_keys_turned(const struct kv_cache *c, const struct kv_turns *t, unsigned layer, unsigned head, float **out, struct kv_err *err)
+{
+	const struct kv_list *l = kv_cache_list(c, layer, head);
+	size_t d = c->geom.d_k;
+	float *keys = kv_block_new(l->n, d * sizeof *keys);
+
+	if (!keys)
+		return kv_fail_mem(err, "keys");
+	for (uint32_t r = 0; r < l->n; r++) {
+		kv_rows_get(&l->k, r, keys + r * d);
+		turn(c, t, layer, l->pos[r], keys + r * d);
+	}
+	*out = keys;
+	return KV_OK;
+}
+
+/* Eight sums, so that compilers may keep them in one register; their order is part of the definition. */
+static float
+dot(const float *a, const float *b, size_t n)
+{
+	float s[8] = { 0 };
+	size_t i = 0;
+
+	for (; i + 8 <= n; i += 8)
+		for (size_t j = 0; j < 8; j++)
+			s[j] += a[i + j] * b[i + j];
+	for (; i < n; i++)
+		s[i % 8] += a[i] * b[i];
+	return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
+}
+
+/* z [n] = scaled products with the keys that the query sees, -inf for the others; the largest of them is returned. */
+static float
+products(const struct kv_cache *c, unsigned layer, const struct kv_list *l, uint32_t src, int32_t pos, const float *q, const float *keys, float *z)
+{
+	const struct kvs_geom *g = &c->geom;
+	uint32_t window = g->layer[layer].window;
+	float most = -INFINITY;
+
+	for (uint32_t r = 0; r < l->n; r++) {
+		bool seen = l->src[r] <= src && (!window || (int64_t)pos - l->pos[r] < window);
+
+		z[r] = seen ? g->attn_scale * dot(q, keys + r * (size_t)g->d_k, g->d_k) : -INFINITY;
+		if (seen && g->attn_softcap > 0)
+			z[r] = g->attn_softcap * tanhf(z[r] / g->attn_softcap);
+		if (z[r] > most)
+			most = z[r];
+	}
+	return most;
+}
+
+enum kv_status
+kv_attention_row(const struct kv_cache *c, const struct kv_turns *t, unsigned layer, unsigned q_head, uint32_t w, const float *keys_turned,
+	float *row, struct kv_err *err)
+{
+	const struct kvs_geom *g = &c->geom;
+	const struct kv_queries *rec = &c->queries[layer];
+	const struct kv_list *l = kv_cache_list(c, layer, q_head / (g->n_heads / g->n_heads_kv));
+	float *q = kv_array_new(g->d_k, sizeof *q), most;
+	double sum = 0;
+
+	if (!q)
+		return kv_fail_mem(err, "a query");
+	memcpy(q, rec->q + ((size_t)q_head * rec->w + w) * g->d_k, g->d_k * sizeof *q);
+	turn(c, t, layer, rec->pos[w], q);
+	most = products(c, layer, l, rec->src[w], rec->pos[w], q, keys_turned, row);
+	free(q);
+	for (uint32_t r = 0; r < l->n; r++) {
+		/* Not a number must stay one: it is reported where scores are compared. */
+		row[r] = isinf(row[r]) && row[r] < 0 ? 0 : expf(row[r] - most);
+		sum += (double)row[r];
+	}
+	for (uint32_t r = 0; r < l->n && (sum > 0 || isnan(sum)); r++)
+		row[r] = (float)((double)row[r] / sum);
+	return KV_OK;
+}

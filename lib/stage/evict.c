@@ -1,0 +1,460 @@
+/* kv-evict: drops entries by a policy, by scores from outside, or by a list of what to keep. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "policy/plan.h"
+#include "stage/stage.h"
+#include "stage/tsv.h"
+#include "util/text.h"
+
+#define POLICY_KEY(id, name, help) KEY_##id,
+enum {
+	KEY_FIRST_POLICY = 256,
+	KEY_BEFORE_POLICIES = KEY_FIRST_POLICY - 1,
+	KV_POLICY_LIST(POLICY_KEY)
+	KEY_LAST_POLICY,
+	KEY_POLICY,
+	KEY_SCORES,
+	KEY_KEEP_LIST,
+	KEY_SCOPE,
+	KEY_SINKS,
+	KEY_PROTECT,
+	KEY_SEED,
+	KEY_DRY_RUN,
+	KEY_LIST,
+};
+
+#define POLICY_ROW(id, name, help) { name, KEY_##id, NULL, help },
+static const struct kv_opt options[] = {
+	KV_POLICY_LIST(POLICY_ROW)
+	{ "policy", KEY_POLICY, "NAME", "the same by name" },
+	{ "scores", KEY_SCORES, "FILE", "scores made elsewhere: TSV layer head slot score" },
+	{ "keep-list", KEY_KEEP_LIST, "FILE", "what stays, chosen elsewhere: TSV layer head slot; no -k" },
+	{ "keep", 'k', "N|N%", "entries that stay in every layer and KV head" },
+	{ "scope", KEY_SCOPE, "SCOPE", "one kept set for each head, layer or model" },
+	{ "sinks", KEY_SINKS, "S", "the first S stay" },
+	{ "protect-last", KEY_PROTECT, "N", "the newest N stay" },
+	{ "random-seed", KEY_SEED, "N", "of --random (0)" },
+	{ "dry-run", KEY_DRY_RUN, NULL, "print the scores and what would stay instead of a snapshot" },
+	{ "list", KEY_LIST, NULL, "print all policies: name, citation, scope, needs, defaults" },
+	{ 0 },
+};
+
+/* Scores from outside go through the same selection as those of a policy. */
+static const struct kv_policy from_file = {
+	.name = "scores",
+	.scope = KV_SCOPE_HEAD,
+	.takes = KV_TAKES_SINKS | KV_TAKES_PROTECT | KV_TAKES_SCOPE_HEAD | KV_TAKES_SCOPE_LAYER | KV_TAKES_SCOPE_MODEL,
+};
+
+struct evict {
+	const struct kv_policy *policy;		/* NULL with a keep-list */
+	struct kv_policy_opts opts;
+	bool budget_given, seed_given;
+	char *scores_path, *keep_path;
+	struct kv_tsv *scores, *keep;
+	bool dry_run, list;
+};
+
+static enum kv_status
+start(void **cfg, struct kv_err *err)
+{
+	struct evict *e = kv_array_new(1, sizeof *e);
+
+	if (!e)
+		return kv_fail_mem(err, "options");
+	e->opts.sinks = e->opts.protect_last = -1;
+	*cfg = e;
+	return KV_OK;
+}
+
+static void
+evict_free(void *cfg)
+{
+	struct evict *e = cfg;
+
+	if (!e)
+		return;
+	free(e->scores_path);
+	free(e->keep_path);
+	kv_tsv_free(e->scores);
+	kv_tsv_free(e->keep);
+	free(e);
+}
+
+static enum kv_status
+set_policy(struct evict *e, const struct kv_policy *p, struct kv_err *err)
+{
+	if (e->policy && e->policy != p)
+		return kv_fail(err, KV_EUSAGE, "--%s and --%s: one policy at a time", e->policy->name, p->name);
+	e->policy = p;
+	return KV_OK;
+}
+
+static enum kv_status
+set_policy_named(struct evict *e, const char *name, struct kv_err *err)
+{
+	const struct kv_policy *p = kv_policy_find(name);
+	char q[60];
+
+	if (!p)
+		return kv_fail(err, KV_EUSAGE, "--policy: there is no policy '%s', see --list", kv_quote(q, sizeof q, name, strlen(name)));
+	return set_policy(e, p, err);
+}
+
+static enum kv_status
+set_path(char **path, const char *arg, struct kv_err *err)
+{
+	free(*path);
+	return (*path = strdup(arg)) ? KV_OK : kv_fail_mem(err, "options");
+}
+
+static enum kv_status
+option(void *cfg, int key, const char *arg, struct kv_err *err)
+{
+	struct evict *e = cfg;
+	int64_t seed;
+	enum kv_status rc;
+
+	if (key >= KEY_FIRST_POLICY && key < KEY_LAST_POLICY)
+		return set_policy(e, kv_policies[key - KEY_FIRST_POLICY], err);
+	switch (key) {
+	case KEY_POLICY:
+		return set_policy_named(e, arg, err);
+	case KEY_SCORES:
+		if ((rc = set_policy(e, &from_file, err)) != KV_OK)
+			return rc;
+		return set_path(&e->scores_path, arg, err);
+	case KEY_KEEP_LIST:
+		return set_path(&e->keep_path, arg, err);
+	case 'k':
+		e->budget_given = true;
+		return kv_parse_amount("-k", arg, &e->opts.budget, err);
+	case KEY_SCOPE:
+		return kv_scope_parse("--scope", arg, &e->opts.scope, err);
+	case KEY_SINKS:
+		return kv_parse_int("--sinks", arg, 0, UINT32_MAX, &e->opts.sinks, err);
+	case KEY_PROTECT:
+		return kv_parse_int("--protect-last", arg, 0, UINT32_MAX, &e->opts.protect_last, err);
+	case KEY_SEED:
+		if ((rc = kv_parse_int("--random-seed", arg, 0, INT64_MAX, &seed, err)) != KV_OK)
+			return rc;
+		e->opts.seed = (uint64_t)seed;
+		e->seed_given = true;
+		return KV_OK;
+	case KEY_DRY_RUN:
+		e->dry_run = true;
+		return KV_OK;
+	case KEY_LIST:
+		e->list = true;
+		return KV_OK;
+	}
+	return kv_fail(err, KV_EUSAGE, "an option that kv-evict does not know");
+}
+
+/* Options that were given although the policy does not take them. */
+static enum kv_status
+check_takes(const struct evict *e, struct kv_err *err)
+{
+	static const unsigned scope_bit[] = { 0, KV_TAKES_SCOPE_HEAD, KV_TAKES_SCOPE_LAYER, KV_TAKES_SCOPE_MODEL };
+	const struct kv_policy_opts *o = &e->opts;
+	const char *name = e->policy ? e->policy->name : "keep-list";
+	unsigned takes = e->policy ? e->policy->takes : 0;
+
+	if (o->sinks >= 0 && !(takes & KV_TAKES_SINKS))
+		return kv_fail(err, KV_EUSAGE, "--sinks does not go with --%s", name);
+	if (o->protect_last >= 0 && !(takes & KV_TAKES_PROTECT))
+		return kv_fail(err, KV_EUSAGE, "--protect-last does not go with --%s", name);
+	if (e->seed_given && !(takes & KV_TAKES_SEED))
+		return kv_fail(err, KV_EUSAGE, "--random-seed does not go with --%s", name);
+	if (o->scope != KV_SCOPE_DEFAULT && !(takes & scope_bit[o->scope]))
+		return kv_fail(err, KV_EUSAGE, "--scope %s does not go with --%s", kv_scope_name(o->scope), name);
+	return KV_OK;
+}
+
+/* More protected entries than the budget holds, as far as the options alone show it. */
+static enum kv_status
+check_budget(const struct evict *e, struct kv_err *err)
+{
+	const struct kv_policy_opts *o = &e->opts;
+	int64_t sinks = o->sinks >= 0 ? o->sinks : e->policy->sinks, newest = o->protect_last >= 0 ? o->protect_last : 0;
+	bool by_age = !e->policy->score && e->policy != &from_file;
+
+	if (!e->budget_given)
+		return kv_fail(err, KV_EUSAGE, "no budget: -k N or -k N%%");
+	if (o->budget.den)
+		return KV_OK;
+	if (o->budget.num < (uint64_t)(sinks + newest))
+		return kv_fail(err, KV_EUSAGE, "-k %" PRIu64 " is less than the %" PRId64 " entries that are protected", o->budget.num, sinks + newest);
+	if (by_age && o->budget.num < (uint64_t)sinks + 1)
+		return kv_fail(err, KV_EUSAGE, "-k %" PRIu64 " leaves no place beside the %" PRId64 " sinks of --%s", o->budget.num, sinks, e->policy->name);
+	return KV_OK;
+}
+
+static enum kv_status
+ready(void *cfg, struct kv_err *err)
+{
+	struct evict *e = cfg;
+	enum kv_status rc;
+
+	if (e->list)
+		return KV_OK;
+	if (e->keep_path && e->policy)
+		return kv_fail(err, KV_EUSAGE, "--%s and --keep-list: one policy at a time", e->policy->name);
+	if (!e->keep_path && !e->policy)
+		return kv_fail(err, KV_EUSAGE, "no policy: give one of those that --list shows, --scores or --keep-list");
+	if (e->keep_path && e->budget_given)
+		return kv_fail(err, KV_EUSAGE, "-k does not go with --keep-list");
+	if ((rc = check_takes(e, err)) != KV_OK)
+		return rc;
+	if (e->keep_path)
+		return kv_tsv_read(e->keep_path, "slot", KV_TSV_NONE, &e->keep, err);
+	if ((rc = check_budget(e, err)) != KV_OK)
+		return rc;
+	return e->scores_path ? kv_tsv_read(e->scores_path, "score", KV_TSV_REAL, &e->scores, err) : KV_OK;
+}
+
+static enum kv_output
+output(const void *cfg)
+{
+	const struct evict *e = cfg;
+
+	if (e->list)
+		return KV_PRINTS_ALONE;
+	return e->dry_run ? KV_PRINTS : KV_WRITES_SNAPSHOT;
+}
+
+static unsigned
+needs(const void *cfg)
+{
+	const struct evict *e = cfg;
+
+	return e->policy ? e->policy->needs : 0;
+}
+
+static void
+print_list(struct kv_buf *out)
+{
+	for (size_t i = 0; kv_policies[i]; i++) {
+		const struct kv_policy *p = kv_policies[i];
+		const char *gap = "";
+
+		kv_buf_printf(out, "%s\t%s\t%s\t%s\t", p->name, p->cite, kv_scope_name(p->scope), p->needs & KV_NEEDS_LAST ? "last=1" : "-");
+		if (p->takes & KV_TAKES_SINKS) {
+			kv_buf_printf(out, "--sinks %" PRId64, p->sinks);
+			gap = " ";
+		}
+		if (p->takes & KV_TAKES_PROTECT) {
+			kv_buf_printf(out, "%s--protect-last 0", gap);
+			gap = " ";
+		}
+		if (p->takes & KV_TAKES_SEED)
+			kv_buf_printf(out, "%s--random-seed 0", gap);
+		kv_buf_printf(out, "\n");
+	}
+}
+
+static size_t
+n_lists(const struct kv_cache *c)
+{
+	return (size_t)c->geom.n_layers * c->geom.n_heads_kv;
+}
+
+static void
+given_free(float **given, size_t n)
+{
+	for (size_t i = 0; given && i < n; i++)
+		free(given[i]);
+	free(given);
+}
+
+static void
+take_score(void *arg, size_t list, uint32_t slot, double value)
+{
+	float **given = arg;
+
+	given[list][slot] = (float)value;
+}
+
+/* [list][n] of scores from the table; every entry must have one. */
+static enum kv_status
+scores_given(const struct kv_tsv *t, const struct kv_cache *c, float ***out, struct kv_err *err)
+{
+	unsigned heads = c->geom.n_heads_kv;
+	float **given = kv_array_new(n_lists(c), sizeof *given);
+	enum kv_status rc = KV_OK;
+
+	for (size_t i = 0; given && i < n_lists(c) && rc == KV_OK; i++) {
+		if (!(given[i] = kv_array_new(c->list[i].n, sizeof **given)))
+			rc = kv_fail_mem(err, "scores");
+		for (uint32_t r = 0; rc == KV_OK && r < c->list[i].n; r++)
+			given[i][r] = NAN;
+	}
+	if (!given)
+		return kv_fail_mem(err, "scores");
+	if (rc == KV_OK)
+		rc = kv_tsv_visit(t, c, take_score, given, err);
+	for (size_t i = 0; i < n_lists(c) && rc == KV_OK; i++)
+		for (uint32_t r = 0; r < c->list[i].n && rc == KV_OK; r++)
+			if (isnan(given[i][r]))
+				rc = kv_fail(err, KV_EFIT, "%s: no score for layer %zu head %zu slot %u", t->name, i / heads, i % heads, r);
+	if (rc != KV_OK) {
+		given_free(given, n_lists(c));
+		return rc;
+	}
+	*out = given;
+	return KV_OK;
+}
+
+static void
+take_kept(void *arg, size_t list, uint32_t slot, double value)
+{
+	struct kv_plan *p = arg;
+
+	(void)value;
+	p->choice[list].score[slot] = 1;
+}
+
+/* A plan from the list of what stays: score 1 for it, 0 for the rest. */
+static enum kv_status
+plan_from_list(const struct kv_tsv *t, const struct kv_cache *c, struct kv_plan **out, struct kv_err *err)
+{
+	struct kv_plan *p = kv_array_new(1, sizeof *p);
+	enum kv_status rc;
+
+	if (p) {
+		p->per_unit = 1;
+		p->n_choices = n_lists(c);
+		p->choice = kv_array_new(p->n_choices, sizeof *p->choice);
+	}
+	if (!p || !p->choice)
+		goto no_memory;
+	for (size_t i = 0; i < p->n_choices; i++) {
+		p->choice[i].n = c->list[i].n;
+		if (!(p->choice[i].score = kv_array_new(c->list[i].n, sizeof *p->choice[i].score)))
+			goto no_memory;
+	}
+	if ((rc = kv_tsv_visit(t, c, take_kept, p, err)) != KV_OK) {
+		kv_plan_free(p);
+		return rc;
+	}
+	for (size_t i = 0; i < p->n_choices; i++) {
+		struct kv_choice *ch = &p->choice[i];
+
+		if (!(ch->keep = kv_array_new(ch->n, sizeof *ch->keep)))
+			goto no_memory;
+		for (uint32_t r = 0; r < ch->n; r++)
+			if (ch->score[r] > 0)
+				ch->keep[ch->k++] = r;
+	}
+	*out = p;
+	return KV_OK;
+no_memory:
+	kv_plan_free(p);
+	return kv_fail_mem(err, "a kept set");
+}
+
+static enum kv_status
+make_plan(const struct evict *e, struct kv_cache *c, struct kv_pool *pool, struct kv_plan **out, struct kv_err *err)
+{
+	struct kv_plan_how how = { e->policy, &e->opts, NULL, e->dry_run };
+	float **given = NULL;
+	enum kv_status rc;
+
+	if (e->keep)
+		return plan_from_list(e->keep, c, out, err);
+	if ((rc = kv_policy_fits(e->policy, c, err)) != KV_OK)
+		return rc;
+	if (e->scores && (rc = scores_given(e->scores, c, &given, err)) != KV_OK)
+		return rc;
+	how.given = given;
+	rc = kv_plan_make(&how, c, pool, out, err);
+	given_free(given, n_lists(c));
+	return rc;
+}
+
+static void
+print_plan(const struct kv_plan *p, const struct kv_cache *c, struct kv_buf *out)
+{
+	unsigned heads = c->geom.n_heads_kv;
+
+	kv_buf_printf(out, "layer\thead\tslot\tsource\tscore\tkept\n");
+	for (size_t i = 0; i < n_lists(c); i++) {
+		const struct kv_choice *ch = kv_plan_choice(p, i);
+
+		for (uint32_t r = 0, at = 0; r < ch->n; r++) {
+			bool kept = !ch->keep || (at < ch->k && ch->keep[at] == r);
+
+			at += kept;
+			kv_buf_printf(out, "%zu\t%zu\t%u\t%u\t%.9g\t%d\n", i / heads, i % heads, r, c->list[i].src[r], (double)ch->score[r], kept);
+		}
+	}
+}
+
+/* What -v says. */
+static void
+report(const struct evict *e, const struct kv_plan *p, const struct kv_cache *c, struct kv_notes *notes)
+{
+	uint64_t kept = 0, of = 0;
+	bool alike = true;
+
+	for (size_t u = 0; u < p->n_choices; u++) {
+		kept += p->choice[u].k * (uint64_t)p->per_unit;
+		of += p->choice[u].n * (uint64_t)p->per_unit;
+		alike &= p->choice[u].k == p->choice[0].k && p->choice[u].n == p->choice[0].n;
+	}
+	if (e->policy && e->policy->needs & KV_NEEDS_LAST && c->state.consumed && kv_queries_stale(c))
+		kv_buf_printf(&notes->report, "queries are stale by %" PRIu64 " tokens\n", kv_queries_stale(c));
+	if (alike)
+		kv_buf_printf(&notes->report, "kept %u of %u entries in each of %u layers\n", p->choice[0].k, p->choice[0].n, c->geom.n_layers);
+	else
+		kv_buf_printf(&notes->report, "kept %" PRIu64 " of %" PRIu64 " entries of all layers and heads\n", kept, of);
+}
+
+static enum kv_status
+run(const void *cfg, struct kv_cache *c, struct kv_pool *pool, struct kv_notes *notes, struct kv_err *err)
+{
+	const struct evict *e = cfg;
+	struct kv_plan *plan;
+	enum kv_status rc;
+
+	if (e->list) {
+		print_list(&notes->text);
+		return notes->text.failed ? kv_fail_mem(err, "a text") : KV_OK;
+	}
+	if ((rc = make_plan(e, c, pool, &plan, err)) != KV_OK)
+		return rc;
+	report(e, plan, c, notes);
+	notes->of = kv_cache_longest(c);
+	notes->kept = notes->of;
+	if (e->dry_run) {
+		print_plan(plan, c, &notes->text);
+		if (notes->text.failed)
+			rc = kv_fail_mem(err, "a text");
+	} else if ((rc = kv_plan_apply(plan, c, pool, err)) == KV_OK) {
+		notes->kept = kv_cache_longest(c);
+	}
+	kv_plan_free(plan);
+	return rc;
+}
+
+const struct kv_stage kv_stage_evict = {
+	.usage = {
+		.tool = "kv-evict",
+		.synopsis = "POLICY -k BUDGET [options] [SNAP]",
+		.summary = "Drops entries of a KV cache: tokens that a policy can do without.",
+		.tables = { options },
+		.titles = { "Policies and their options" },
+		.footer = "  kv-prefill book.txt | kv-evict --tova -k 512 | kv-decode -p \"Who is the narrator?\"\n"
+			"  kv-evict --streaming -k 2004 s.kvs | kv-reposition --compact > short.kvs\n",
+	},
+	.start = start,
+	.option = option,
+	.ready = ready,
+	.output = output,
+	.needs = needs,
+	.run = run,
+	.free = evict_free,
+};
