@@ -110,16 +110,20 @@ see_entries(struct pass *p, const struct kvs_head *h, struct kv_err *err)
 	return KV_OK;
 }
 
-static void
-see_mask(struct kv_survey *s, const uint8_t *raw, size_t n)
+static enum kv_status
+see_mask(struct pass *p, const struct kvs_head *h, struct kv_err *err)
 {
-	uint32_t kept = n >= 16 ? le32_get(raw + 4) : 0;
-	bool values = n >= 16 && raw[8] & 2;
+	struct kv_survey *s = p->s;
+	struct kvs_mask m;
+	enum kv_status rc;
 
-	s->kept_min = !s->n_masks || kept < s->kept_min ? kept : s->kept_min;
-	s->kept_max = kept > s->kept_max ? kept : s->kept_max;
-	s->pairs = s->pairs && (values || (n >= 16 && raw[8] & 1));
+	if ((rc = kvs_mask_get(p->raw, (size_t)h->raw_len, kvs_check_geom(p->check), h->tag.layer, &m, err)) != KV_OK)
+		return rc;
+	s->kept_min = !s->n_masks || m.n_kept < s->kept_min ? m.n_kept : s->kept_min;
+	s->kept_max = m.n_kept > s->kept_max ? m.n_kept : s->kept_max;
+	s->pairs = s->pairs && (m.values || m.pairs);
 	s->n_masks++;
+	return KV_OK;
 }
 
 /* An observation of one layer or head: what is fresh must be so in all of them. */
@@ -132,33 +136,43 @@ see(struct kv_survey *s, enum kv_seen what, uint64_t queries, bool fresh)
 }
 
 static enum kv_status
-see_observation(struct pass *p, const struct kvs_head *h, struct kv_err *err)
+see_surprisal(struct pass *p, size_t n, struct kv_err *err)
 {
 	const struct kvs_state *state = kvs_check_state(p->check);
-	size_t n = (size_t)h->raw_len;
-	struct kvs_obsq q;
 	struct kvs_obsn o;
 	enum kv_status rc;
 
-	if (h->type == KVS_OBSQ) {
-		if ((rc = kvs_obsq_get(p->raw, n, kvs_check_geom(p->check), state, &q, err)) != KV_OK)
-			return rc;
-		see(p->s, KV_SEEN_LAST, q.w, (uint64_t)le32_get(q.src + 4 * (size_t)(q.w - 1)) + 1 == state->consumed);
-	} else if (h->type == KVS_OBSN) {
-		if ((rc = kvs_obsn_get(p->raw, n, state, &o, err)) != KV_OK)
-			return rc;
-		see(p->s, KV_SEEN_NLL, o.count_all, (uint64_t)o.first + o.n_dense == state->consumed);
-		p->s->nll_sum = o.sum_all;
-		p->s->nll_kind = o.kind;
-	} else if (h->type != KVS_OBSR && n < 64) {
-		return kv_fail(err, KV_ECORRUPT, "an observation of %zu bytes is too short", n);
-	} else if (h->type == KVS_OBSA) {
-		see(p->s, KV_SEEN_ACC, le32_get(p->raw + 20) - (uint64_t)le32_get(p->raw + 16), le32_get(p->raw + 20) == state->consumed);
-	} else if (h->type == KVS_OBSP) {
-		/* Sums of a chunk or a probe go with the next text that is read: those that are there are of this round. */
-		see(p->s, h->tag.chunk ? KV_SEEN_PROBE : KV_SEEN_CHUNK, le32_get(p->raw + 8), true);
-	}
+	if ((rc = kvs_obsn_get(p->raw, n, state, &o, err)) != KV_OK)
+		return rc;
+	see(p->s, KV_SEEN_NLL, o.count_all, (uint64_t)o.first + o.n_dense == state->consumed);
+	p->s->nll_sum = o.sum_all;
+	p->s->nll_kind = o.kind;
 	return KV_OK;
+}
+
+static enum kv_status
+see_attention(struct pass *p, const struct kvs_head *h, struct kv_err *err)
+{
+	const struct kvs_geom *g = kvs_check_geom(p->check);
+	const struct kvs_state *state = kvs_check_state(p->check);
+	size_t n = (size_t)h->raw_len;
+	struct kvs_obsq q;
+	struct kvs_obsa a;
+	struct kvs_obsp o;
+	enum kv_status rc;
+
+	if (h->type == KVS_OBSQ) {
+		if ((rc = kvs_obsq_get(p->raw, n, g, state, &q, err)) == KV_OK)
+			see(p->s, KV_SEEN_LAST, q.w, (uint64_t)le32_get(q.src + 4 * (size_t)(q.w - 1)) + 1 == state->consumed);
+	} else if (h->type == KVS_OBSA) {
+		if ((rc = kvs_obsa_get(p->raw, n, state, &a, err)) == KV_OK)
+			see(p->s, KV_SEEN_ACC, a.last - a.first, a.last == state->consumed);
+	} else {
+		/* Sums of a chunk or a probe go when more text is read: those that are there are fresh. */
+		if ((rc = kvs_obsp_get(p->raw, n, g, &o, err)) == KV_OK)
+			see(p->s, o.kind ? KV_SEEN_PROBE : KV_SEEN_CHUNK, o.n_queries, true);
+	}
+	return rc;
 }
 
 static enum kv_status
@@ -203,18 +217,21 @@ see_payload(struct pass *p, const struct kvs_head *h, struct kv_err *err)
 		return see_entries(p, h, err);
 	case KVS_CMSK:
 		p->s->bytes[KV_BYTES_MASKS] += n;
-		see_mask(p->s, p->raw, n);
-		return KV_OK;
+		return see_mask(p, h, err);
 	case KVS_QUNT:
 		p->s->bytes[KV_BYTES_SCALES] += n;
 		return KV_OK;
 	case KVS_OBSQ:
 	case KVS_OBSA:
 	case KVS_OBSP:
+		p->s->bytes[KV_BYTES_OBSERVATIONS] += n;
+		return see_attention(p, h, err);
 	case KVS_OBSN:
+		p->s->bytes[KV_BYTES_OBSERVATIONS] += n;
+		return see_surprisal(p, n, err);
 	case KVS_OBSR:
 		p->s->bytes[KV_BYTES_OBSERVATIONS] += n;
-		return see_observation(p, h, err);
+		return KV_OK;
 	case KVS_INFO:
 		return see_info(p->s, p->raw, n, err);
 	case KVS_PROV:
