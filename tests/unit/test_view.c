@@ -1,0 +1,355 @@
+/* lib/view: what is printed about a small cache, in memory and as a snapshot. */
+#include <jansson.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <fcntl.h>
+
+#include "check.h"
+#include "cache/snapshot.h"
+#include "util/half.h"
+#include "view/view.h"
+
+enum { LAYERS = 2, HEADS = 4, KV_HEADS = 2, D = 4, TOKENS = 5 };
+
+static struct kv_err err;
+static struct kvs_geom geom;
+static char path[] = "/tmp/test_view.XXXXXX";
+
+/* What was printed, as a string; the next print starts anew. */
+static const char *
+printed(struct kv_print *p)
+{
+	kv_buf_add(&p->buf, "", 1);
+	p->buf.len = 0;
+	return (const char *)p->buf.p;
+}
+
+static void
+make_geometry(void)
+{
+	geom.n_layers = LAYERS;
+	geom.n_heads = HEADS;
+	geom.n_heads_kv = KV_HEADS;
+	geom.d_k = geom.d_v = D;
+	geom.n_embd = 8;
+	geom.n_vocab = 16;
+	geom.n_ctx_train = 2048;
+	geom.n_rope = 1;
+	geom.attn_scale = 0.5f;
+	strcpy(geom.arch, "llama");
+	geom.rope[0] = (struct kvs_rope){ .kind = KVS_ROPE_NEOX, .n_rot = D, .theta = 10000, .factor = 1, .magnitude = 1, .inv_freq = { 1, 0.01f } };
+	for (unsigned l = 0; l < LAYERS; l++)
+		geom.layer[l] = (struct kvs_layer){ .rope = 0, .k_dtype = KVS_F16, .v_dtype = KVS_F16 };
+}
+
+/* Five tokens read; head 1 of layer 1 has lost tokens 1 and 3. odd: a NaN among the values. */
+static struct kv_cache *
+make_cache(bool odd)
+{
+	static const uint32_t ids[TOKENS] = { 1, 7, 3, 9, 4 }, keep[] = { 0, 2, 4 };
+	static const float nll[TOKENS] = { -1, 2.5f, 0.75f, 3.125f, 0.5f };
+	static char *argv[] = { "--tova", "-k", "60%", "a b\n.kvs" };
+	struct kvs_run run = { .tool = "kv-evict", .version = "0.1.0", .argc = 4, .argv = argv };
+	float x[TOKENS * D], q[HEADS * D] = { 1, 0, 0.5f, -1 };
+	struct kv_cache *c;
+
+	if (kv_cache_new(&geom, &c, &err) != KV_OK)
+		exit(1);
+	kv_cache_extend(c, TOKENS, &err);
+	kv_cache_add_tokens(c, ids, TOKENS, &err);
+	kv_cache_add_nll(c, nll, TOKENS, &err);
+	for (unsigned i = 0; i < TOKENS * D; i++)
+		x[i] = (float)i / 8;
+	for (unsigned l = 0; l < LAYERS; l++) {
+		for (unsigned h = 0; h < KV_HEADS; h++) {
+			kv_rows_put(&kv_cache_list(c, l, h)->k, 0, TOKENS, x, D, &err);
+			kv_rows_put(&kv_cache_list(c, l, h)->v, 0, TOKENS, x, D, &err);
+		}
+		kv_queries_add(c, l, 1, 1, TOKENS - 1, TOKENS - 1, q, &err);
+	}
+	if (odd)
+		((uint16_t *)(void *)kv_cache_list(c, 0, 0)->v.data)[5] = 0x7e00;
+	kv_list_keep(kv_cache_list(c, 1, 1), keep, 3, &err);
+	c->hidden = calloc(geom.n_embd, sizeof *c->hidden);
+	kvs_prov_add_run(&c->prov, &run, &err);
+	return c;
+}
+
+static void
+write_snapshot(const struct kv_cache *c, unsigned copies)
+{
+	struct kvs_writer *w;
+	struct kv_out *out;
+
+	ok(kv_out_open(path, true, false, &out, &err) == KV_OK && kvs_writer_new(out, KVS_PACK_RAW, NULL, &w, &err) == KV_OK, "a file");
+	for (unsigned i = 0; i < copies; i++)
+		ok(kv_cache_write(c, w, &err) == KV_OK, "snapshot %u is written", i);
+	kvs_writer_free(w);
+	ok(kv_out_commit(out, &err) == KV_OK, "and appears");
+}
+
+static void
+spoil(off_t offset, uint8_t flip)
+{
+	int fd = open(path, O_RDWR);
+	uint8_t b;
+
+	ok(pread(fd, &b, 1, offset) == 1, "a byte to spoil");
+	b ^= flip;
+	ok(pwrite(fd, &b, 1, offset) == 1, "spoilt");
+	close(fd);
+}
+
+static enum kv_status
+survey(struct kv_survey **s)
+{
+	struct kvs_reader *r;
+	struct kv_in *in;
+	enum kv_status rc;
+
+	if (kv_in_open(path, &in, &err) != KV_OK || kvs_reader_new(in, &r, &err) != KV_OK)
+		exit(1);
+	if ((rc = kvs_reader_begin(r, &err)) == KV_OK)
+		rc = kv_survey_read(r, s, &err);
+	kvs_reader_free(r);
+	kv_in_close(in);
+	return rc;
+}
+
+static enum kv_status
+table(enum kv_frame_table which, struct kv_print *p)
+{
+	struct kvs_reader *r;
+	struct kv_in *in;
+	enum kv_status rc;
+
+	if (kv_in_open(path, &in, &err) != KV_OK || kvs_reader_new(in, &r, &err) != KV_OK)
+		exit(1);
+	if ((rc = kvs_reader_begin(r, &err)) == KV_OK)
+		rc = kv_frame_table(r, which, true, p, &err);
+	kvs_reader_free(r);
+	kv_in_close(in);
+	return rc;
+}
+
+static enum kv_status
+quick(void)
+{
+	int fd = open(path, O_RDONLY);
+	enum kv_status rc = kv_quick(fd, &err);
+
+	close(fd);
+	return rc;
+}
+
+static void
+test_print(struct kv_print *p)
+{
+	static const char nasty[] = "a\tb\nc\r\\\033[1m\0\xff\xc3\xa9\xc2\x9b\x7f";
+	struct kv_buf b = { 0 };
+
+	kv_print_field(p, nasty, sizeof nasty - 1);
+	is_str(printed(p), "a\\tb\\nc\\r\\\\\\x1b[1m\\x00\\xff\xc3\xa9\\xc2\\x9b\\x7f", "what a field escapes");
+	kv_print_uint(p, 0);
+	kv_print_uint(p, UINT64_MAX);
+	is_str(printed(p), "018446744073709551615", "numbers");
+	kv_print_word(&b, "-k", 2);
+	kv_print_word(&b, "", 0);
+	kv_print_word(&b, "it's $x", 7);
+	kv_buf_add(&b, "", 1);
+	is_str((char *)b.p, "-k'''it'\\''s $x'", "words for sh");
+	kv_buf_free(&b);
+}
+
+static void
+test_tables(const struct kv_cache *c, struct kv_print *p)
+{
+	ok(kv_cache_table(c, KV_TABLE_ENTRIES, NULL, true, p, &err) == KV_OK, "entries");
+	is_str(printed(p), "layer\thead\tslot\tsource\tposition\ttoken\n"
+		"0\t0\t0\t0\t0\t1\n0\t0\t1\t1\t1\t7\n0\t0\t2\t2\t2\t3\n0\t0\t3\t3\t3\t9\n0\t0\t4\t4\t4\t4\n"
+		"0\t1\t0\t0\t0\t1\n0\t1\t1\t1\t1\t7\n0\t1\t2\t2\t2\t3\n0\t1\t3\t3\t3\t9\n0\t1\t4\t4\t4\t4\n"
+		"1\t0\t0\t0\t0\t1\n1\t0\t1\t1\t1\t7\n1\t0\t2\t2\t2\t3\n1\t0\t3\t3\t3\t9\n1\t0\t4\t4\t4\t4\n"
+		"1\t1\t0\t0\t0\t1\n1\t1\t1\t2\t2\t3\n1\t1\t2\t4\t4\t4\n", "every entry has a row");
+	kv_cache_table(c, KV_TABLE_TOKENS, NULL, false, p, &err);
+	is_str(printed(p), "0\t1\t\n1\t7\t\n2\t3\t\n3\t9\t\n4\t4\t\n", "tokens without a model");
+	kv_cache_table(c, KV_TABLE_NLL, NULL, true, p, &err);
+	is_str(printed(p), "source\ttoken\tnll\n1\t7\t2.5\n2\t3\t0.75\n3\t9\t3.125\n4\t4\t0.5\n", "the first token has no NLL");
+	ok(kv_perplexity(c, p, &err) == KV_OK, "perplexity");
+	is_str(printed(p), "4\t1.718750\t5.577552\n", "exp(6.875 / 4)");
+}
+
+static void
+test_missing(struct kv_print *p)
+{
+	struct kv_cache *c;
+
+	kv_cache_new(&geom, &c, &err);
+	c->state.ids = false;
+	is_int(kv_perplexity(c, p, &err), KV_EFIT, "no NLL: no perplexity");
+	is_int(kv_cache_table(c, KV_TABLE_TOKENS, NULL, true, p, &err), KV_EFIT, "no ids: no tokens");
+	is_str(printed(p), "", "nothing is printed");
+	kv_cache_free(c);
+}
+
+/* Everything but what hashes decide. */
+static const char want[] =
+	"{\"format\":\"kvs 1.0\",\"model\":{\"name\":null,\"arch\":\"llama\",\"fingerprint\":null},"
+	"\"geometry\":{\"layers\":2,\"heads\":4,\"kv_heads\":2,\"head_dim_k\":4,\"head_dim_v\":4,\"attn_scale\":0.5,"
+	"\"rope\":{\"kind\":\"neox\",\"n_rot\":4,\"theta\":10000.0,\"scaling\":\"none\"}},"
+	"\"tokens\":5,\"next_pos\":5,\"tail\":5,"
+	"\"entries\":{\"total\":18,\"min\":3,\"max\":5,\"per_layer\":[5,5],\"per_head\":[[5,5],[5,3]]},"
+	"\"dtype\":\"f16\",\"masks\":null,\"quant\":null,"
+	"\"observations\":[{\"name\":\"last\",\"queries\":1,\"fresh\":true},{\"name\":\"nll\",\"queries\":4,\"fresh\":true}]}";
+
+static void
+test_json(const struct kv_survey *s, struct kv_print *p)
+{
+	static const char *const keys[] = { "format", "digest", "observation_digest", "model", "geometry", "tokens", "next_pos", "tail", "entries",
+		"bytes", "dtype", "masks", "quant", "observations", "provenance", "snapshot_bytes" };
+	static const char *const taken[] = { "digest", "observation_digest", "bytes", "provenance", "snapshot_bytes" };
+	json_t *o, *bytes, *w = json_loads(want, 0, NULL);
+	const char *text, *key;
+	json_int_t sum = 0;
+	json_t *v;
+	size_t i = 0;
+
+	ok(kv_survey_json(s, p, &err) == KV_OK, "JSON");
+	text = printed(p);
+	ok(strchr(text, '\n') == text + strlen(text) - 1, "one line");
+	o = json_loads(text, 0, NULL);
+	json_object_foreach(o, key, v) {
+		is_str(key, i < sizeof keys / sizeof keys[0] ? keys[i] : "", "key %zu", i);
+		i++;
+	}
+	is_int(i, sizeof keys / sizeof keys[0], "no key more or less");
+	is_int(json_integer_value(json_object_get(o, "snapshot_bytes")), s->stored, "its length");
+	is_int(strlen(json_string_value(json_object_get(o, "digest"))), 32, "its digest");
+	is_str(json_string_value(json_array_get(json_object_get(json_array_get(json_object_get(o, "provenance"), 0), "argv"), 3)), "a b\n.kvs",
+		"provenance as it was given");
+	bytes = json_object_get(o, "bytes");
+	is_int(json_integer_value(json_object_get(bytes, "keys")), 18 * D * 2, "bytes of keys");
+	is_int(json_integer_value(json_object_get(bytes, "full")), TOKENS * LAYERS * KV_HEADS * 2 * D * 2, "bytes of the full cache");
+	json_object_foreach(bytes, key, v)
+		sum += strcmp(key, "total") && strcmp(key, "full") ? json_integer_value(v) : 0;
+	is_int(sum, json_integer_value(json_object_get(bytes, "total")), "the kinds add up");
+	is_int(sum, s->stored, "to the length of a raw snapshot");
+	for (i = 0; i < sizeof taken / sizeof taken[0]; i++)
+		json_object_del(o, taken[i]);
+	ok(json_equal(o, w), "all the rest");
+	json_decref(o);
+	json_decref(w);
+}
+
+static void
+test_page(const struct kv_survey *s, struct kv_print *p)
+{
+	const char *text;
+	unsigned lines = 0;
+
+	ok(kv_survey_page(s, "x.kvs", p, &err) == KV_OK, "the page");
+	text = printed(p);
+	for (const char *at = text; *at; at++)
+		lines += *at == '\n';
+	ok(lines <= 25, "fits a screen: %u lines", lines);
+	ok(!strchr(text, '\033'), "no colour unless asked for");
+	ok(strstr(text, "3 to 5 per head, mean 4.5"), "entries");
+	ok(strstr(text, "0 to 4, the next token at 5"), "positions");
+	ok(strstr(text, "mean 1.7188 nats, perplexity 5.578"), "perplexity");
+	ok(strstr(text, "kv-evict --tova -k 60% 'a b\\n.kvs'"), "history, quoted and escaped");
+	ok(!s->odd_rows || strstr(text, " rows of K or V hold NaN"), "NaN is told");
+	p->colour = true;
+	kv_survey_page(s, "x.kvs", p, &err);
+	ok(strstr(printed(p), "\033[1m"), "colour");
+	p->colour = false;
+}
+
+static void
+test_frames(struct kv_print *p)
+{
+	const char *text;
+
+	ok(table(KV_TABLE_FRAMES, p) == KV_OK, "frames");
+	text = printed(p);
+	ok(strstr(text, "seq\ttype\tcodec\tfilter\tlayer\thead\tchunk\toffset\tstored\traw\n0\tGEOM\traw\t0\t*\t*\t0\t64\t256\t256\n") == text,
+		"GEOM comes first");
+	ok(strstr(text, "\tKEYS\traw\t0\t1\t1\t0\t") && strstr(text, "\tENDS\traw\t0\t*\t*\t0\t"), "rows and the end");
+	ok(table(KV_TABLE_PROV, p) == KV_OK, "provenance");
+	is_str(printed(p), "id\ttool\tversion\targv\n1\tkv-evict\t0.1.0\t--tova -k 60% 'a b\\n.kvs'\n", "a run");
+	ok(table(KV_TABLE_MASKS, p) == KV_OK, "masks");
+	is_str(printed(p), "layer\thead\tchannel\tkept\tmask\twhat\n", "there are none");
+}
+
+static void
+test_damage(struct kv_print *p, uint64_t length)
+{
+	struct kv_survey *s;
+
+	is_int(quick(), KV_OK, "quick: good");
+	spoil(1024, 4);
+	is_int(survey(&s), KV_ECORRUPT, "a flipped bit is found");
+	is_int(quick(), KV_OK, "though not by quick");
+	ok(table(KV_TABLE_FRAMES, p) == KV_ECORRUPT && strstr(printed(p), "\tGEOM\t"), "frames up to the damage");
+	spoil(1024, 4);
+	spoil((off_t)length - 100, 1);
+	is_int(quick(), KV_ECORRUPT, "quick: a header at the end");
+	spoil((off_t)length - 100, 1);
+	spoil(20, 1);
+	is_int(quick(), KV_ECORRUPT, "quick: the prologue");
+	spoil(20, 1);
+	ok(truncate(path, (off_t)length - 64) == 0, "cut");
+	is_int(quick(), KV_ECORRUPT, "quick: truncated");
+	ok(truncate(path, 0) == 0, "emptied");
+	is_int(quick(), KV_ECORRUPT, "quick: empty");
+}
+
+static void
+test_snapshot(struct kv_print *p, bool odd)
+{
+	struct kv_cache *c = make_cache(odd);
+	struct kv_survey *s = NULL;
+
+	write_snapshot(c, 1);
+	if (!ok(survey(&s) == KV_OK, "the survey%s", odd ? " of odd rows" : ""))
+		printf("# %s\n", err.text);
+	else {
+		is_int(s->odd_rows, odd, "rows with a NaN");
+		test_json(s, p);
+		test_page(s, p);
+		test_frames(p);
+		test_damage(p, s->stored);
+	}
+	kv_survey_free(s);
+	kv_cache_free(c);
+}
+
+static void
+test_two(void)
+{
+	struct kv_cache *c = make_cache(false);
+
+	write_snapshot(c, 2);
+	is_int(quick(), KV_OK, "quick looks at the last of two");
+	kv_cache_free(c);
+}
+
+int
+main(void)
+{
+	struct kv_print p = { 0 };
+	struct kv_cache *c;
+	int fd = mkstemp(path);
+
+	close(fd);
+	make_geometry();
+	c = make_cache(false);
+	test_print(&p);
+	test_tables(c, &p);
+	test_missing(&p);
+	test_snapshot(&p, false);
+	test_snapshot(&p, true);
+	test_two();
+	kv_cache_free(c);
+	kv_buf_free(&p.buf);
+	unlink(path);
+	return done_testing();
+}
