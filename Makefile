@@ -13,34 +13,36 @@ WARN = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmiss
 	-Wcast-qual -Wnull-dereference
 
 TOOLS = $(patsubst bin/kv-%.c,kv-%,$(wildcard bin/kv-*.c))
-LIB_O = $(patsubst %.c,$(B)/%.o,$(wildcard lib/*/*.c))
-BIN_O = $(patsubst %.c,$(B)/%.o,$(filter-out bin/kv-%,$(wildcard bin/*.c)))
-TEST_O = $(patsubst %.c,$(B)/%.o,$(wildcard tests/lib/*.c))
+O = $(B)/obj
+LIB_O = $(patsubst %.c,$(O)/%.o,$(wildcard lib/*/*.c))
+BIN_O = $(patsubst %.c,$(O)/%.o,$(filter-out bin/kv-%,$(wildcard bin/*.c)))
+TEST_O = $(patsubst %.c,$(O)/%.o,$(wildcard tests/lib/*.c))
 UNITS = $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/*.c))
 TEST_TOOLS = $(patsubst tests/tools/%.c,$(B)/tests/tools/%,$(wildcard tests/tools/*.c))
 
 all: $(TOOLS:%=$(B)/bin/%)
 units: $(UNITS) $(TEST_TOOLS)
 
-$(B)/%.o: %.c
+$(O)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(KV_CPPFLAGS) $(CPPFLAGS) -MMD -MP $(KV_CFLAGS) $(CFLAGS) $(EXTRA) -c -o $@ $<
 
-$(B)/lib/kernel/%.o: EXTRA = $(KERNEL_CFLAGS)
-$(B)/tests/%.o: KV_CPPFLAGS += -Itests/lib
+$(O)/lib/kernel/%.o: EXTRA = $(KERNEL_CFLAGS)
+$(O)/tests/%.o: KV_CPPFLAGS += -Itests/lib
 
 $(B)/lib/libkv.a: $(LIB_O)
-	@rm -f $@
+	@mkdir -p $(@D) && rm -f $@
 	$(AR) rcs $@ $^
 
 $(B)/tests/libtest.a: $(TEST_O)
-	@rm -f $@
+	@mkdir -p $(@D) && rm -f $@
 	$(AR) rcs $@ $^
 
-$(B)/bin/kv-%: $(B)/bin/kv-%.o $(BIN_O) $(B)/lib/libkv.a
+$(B)/bin/kv-%: $(O)/bin/kv-%.o $(BIN_O) $(B)/lib/libkv.a
+	@mkdir -p $(@D)
 	$(CC) $(KV_CFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
-$(UNITS) $(TEST_TOOLS): $(B)/tests/%: $(B)/tests/%.o $(B)/tests/libtest.a $(B)/lib/libkv.a
+$(UNITS) $(TEST_TOOLS): $(B)/tests/%: $(O)/tests/%.o $(B)/tests/libtest.a $(B)/lib/libkv.a
 	@mkdir -p $(@D)
 	$(CC) $(KV_CFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
@@ -82,4 +84,4 @@ clean:
 
 .PHONY: all units test check demo asan tsan lint install uninstall clean
 .SECONDARY:
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+-include $(shell find $(O) -name '*.d' 2>/dev/null)

@@ -46,7 +46,7 @@ import collections, sys
 ours = collections.defaultdict(set)
 for line in list(open("kept"))[1:]:
     f = line.split("\t")
-    ours[int(f[0]), int(f[1])].add(int(f[2]))
+    ours[int(f[0]), int(f[1])].add(int(f[3]))
 for line in open(sys.argv[1]):
     if line.startswith("#"):
         continue

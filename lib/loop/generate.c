@@ -27,7 +27,7 @@ struct run {
 	struct kv_buf pending;		/* text not handed out yet */
 	struct waiting *wait;		/* [n_wait] */
 	size_t n_wait, cap_wait;
-	struct kv_choice *top;		/* [cap_wait][n_top], beside wait */
+	struct kv_alternative *top;		/* [cap_wait][n_top], beside wait */
 };
 
 static enum kv_status
@@ -63,7 +63,7 @@ more_likely(const void *a, const void *b)
 }
 
 static void
-choose_top(struct run *r, struct kv_choice *top)
+choose_top(struct run *r, struct kv_alternative *top)
 {
 	size_t n = r->c->geom.n_vocab;
 	double sum = kv_log_sum_exp(r->logits, n);
@@ -72,7 +72,7 @@ choose_top(struct run *r, struct kv_choice *top)
 		r->scratch[i] = (struct kv_candidate){ (uint32_t)i, r->logits[i] };
 	qsort(r->scratch, n, sizeof *r->scratch, more_likely);
 	for (size_t i = 0; i < r->g->n_top; i++)
-		top[i] = (struct kv_choice){ r->scratch[i].id, (double)r->scratch[i].p - sum };
+		top[i] = (struct kv_alternative){ r->scratch[i].id, (double)r->scratch[i].p - sum };
 }
 
 /* Queues a token with its text. The sampler is done with scratch by now. */
@@ -84,7 +84,7 @@ enqueue(struct run *r, uint32_t id, struct kv_err *err)
 	if (r->n_wait == r->cap_wait) {
 		size_t cap = r->cap_wait ? 2 * r->cap_wait : 16;
 		struct waiting *w = kv_array_resize(r->wait, cap, sizeof *w);
-		struct kv_choice *t;
+		struct kv_alternative *t;
 
 		if (w)
 			r->wait = w;

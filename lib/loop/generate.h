@@ -18,7 +18,7 @@ struct kv_generation {
 	struct kv_observe observe;
 };
 
-struct kv_choice {
+struct kv_alternative {
 	uint32_t id;
 	double logprob;
 };
@@ -29,7 +29,7 @@ struct kv_token_out {
 	double logprob;
 	const char *text;		/* [n] whole characters; may be empty while one is incomplete */
 	size_t n;
-	const struct kv_choice *top;	/* [n_top], most likely first */
+	const struct kv_alternative *top;	/* [n_top], most likely first */
 };
 
 enum kv_finish { KV_FINISH_LENGTH, KV_FINISH_EOS, KV_FINISH_STOP };

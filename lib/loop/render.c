@@ -28,7 +28,7 @@ json_text(const char *p, size_t n)
 }
 
 static json_t *
-json_choice(const struct kv_render *r, const struct kv_choice *c)
+json_choice(const struct kv_render *r, const struct kv_alternative *c)
 {
 	struct kv_buf b = { 0 };
 	json_t *j;
