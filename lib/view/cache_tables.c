@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "policy/policy.h"
+#include "policy/plan.h"
 #include "util/half.h"
 #include "util/text.h"
 
@@ -160,57 +160,38 @@ kv_score_table_check(const char *policy, struct kv_err *err)
 	return kv_fail(err, KV_EUSAGE, "--tsv scores: there is no policy '%s' (kv-evict --list names them)", kv_quote(q, sizeof q, policy, strlen(policy)));
 }
 
-/* The key of an option of kv-evict. */
 static enum kv_status
-evict_option(void *cfg, const char *name, const char *arg, struct kv_err *err)
+print_scores(const struct kv_plan *plan, const struct kv_cache *c, struct kv_print *p, struct kv_err *err)
 {
-	for (const struct kv_opt *o = kv_stage_evict.usage.tables[0]; o->key; o++)
-		if (o->name && !strcmp(o->name, name))
-			return kv_stage_evict.option(cfg, o->key, arg, err);
-	return kv_fail(err, KV_EUNSUP, "kv-evict has no --%s", name);
-}
+	unsigned heads = c->geom.n_heads_kv;
+	enum kv_status rc = KV_OK;
 
-/* A line of kv-evict --dry-run without its last column, which depends on a budget. */
-static void
-print_scores(const struct kv_buf *dry, bool header, struct kv_print *p)
-{
-	const char *at = (const char *)dry->p, *end = at + dry->len;
+	for (size_t list = 0; list < (size_t)c->geom.n_layers * heads && rc == KV_OK; list++) {
+		const struct kv_choice *choice = kv_plan_choice(plan, list);
 
-	while (at < end) {
-		const char *eol = memchr(at, '\n', (size_t)(end - at)), *cut = eol ? eol : end;
-
-		while (cut > at && cut[-1] != '\t')
-			cut--;
-		if (cut > at && (header || (at[0] >= '0' && at[0] <= '9'))) {
-			kv_buf_add(&p->buf, at, (size_t)(cut - 1 - at));
-			kv_buf_add(&p->buf, "\n", 1);
-		}
-		at = eol ? eol + 1 : end;
+		for (uint32_t i = 0; i < choice->n; i++)
+			kv_buf_printf(&p->buf, "%zu\t%zu\t%lu\t%lu\t%.9g\n", list / heads, list % heads, (unsigned long)i,
+				(unsigned long)c->list[list].src[i], (double)choice->score[i]);
+		rc = kv_print_flush(p, false, err);
 	}
+	return rc;
 }
 
 enum kv_status
 kv_score_table(struct kv_cache *c, const char *policy, struct kv_pool *pool, bool header, struct kv_print *p, struct kv_err *err)
 {
-	struct kv_notes notes = { 0 };
-	void *cfg = NULL;
+	/* Nothing is to go; the scores do not depend on a budget. */
+	struct kv_policy_opts opts = { .budget = { 1, 1 }, .sinks = -1, .protect_last = -1 };
+	struct kv_plan_how how = { .policy = kv_policy_find(policy), .opts = &opts, .want_scores = true };
+	struct kv_plan *plan;
 	enum kv_status rc;
 
-	if ((rc = kv_stage_evict.start(&cfg, err)) != KV_OK)
+	if ((rc = kv_score_table_check(policy, err)) != KV_OK || (rc = kv_policy_fits(how.policy, c, err)) != KV_OK ||
+	    (rc = kv_plan_make(&how, c, pool, &plan, err)) != KV_OK)
 		return rc;
-	if ((rc = evict_option(cfg, "policy", policy, err)) != KV_OK || (rc = evict_option(cfg, "keep", "100%", err)) != KV_OK ||
-	    (rc = evict_option(cfg, "dry-run", NULL, err)) != KV_OK || (rc = kv_stage_evict.ready(cfg, err)) != KV_OK ||
-	    (rc = kv_stage_evict.run(cfg, c, pool, &notes, err)) != KV_OK)
-		goto out;
-	if (notes.text.failed)
-		rc = kv_fail_mem(err, "scores");
-	else {
-		print_scores(&notes.text, header, p);
-		rc = kv_print_flush(p, false, err);
-	}
-out:
-	kv_stage_evict.free(cfg);
-	kv_buf_free(&notes.report);
-	kv_buf_free(&notes.text);
+	if (header)
+		kv_buf_printf(&p->buf, "layer\thead\tslot\tsource\tscore\n");
+	rc = print_scores(plan, c, p, err);
+	kv_plan_free(plan);
 	return rc;
 }

@@ -56,7 +56,7 @@ grouped(char buf[32], uint64_t n)
 	return buf;
 }
 
-/* "11.3 MiB", four digits at most before the unit; bytes exactly */
+/* "11.3 MiB"; below a KiB bytes exactly */
 static const char *
 sized(char buf[32], uint64_t n)
 {
@@ -68,7 +68,7 @@ sized(char buf[32], uint64_t n)
 		v /= 1024;
 		u++;
 	}
-	snprintf(buf, 32, u ? "%.*f %s" : "%.*f %s", u && v < 999.95 ? 1 : 0, v, units[u]);
+	snprintf(buf, 32, "%.*f %s", u && v < 999.95 ? 1 : 0, v, units[u]);
 	return buf;
 }
 
@@ -77,7 +77,7 @@ percent(char buf[32], uint64_t part, uint64_t whole)
 {
 	double v = whole ? 100 * (double)part / (double)whole : 0;
 
-	snprintf(buf, 32, "%.*f %%", v < 9.995 ? 2 : 1, v);
+	snprintf(buf, 32, "%.*f %%", part == whole ? 0 : v < 9.995 ? 2 : 1, v);
 	return buf;
 }
 
@@ -189,7 +189,9 @@ print_tokens(const struct kv_survey *s, struct kv_print *p)
 	char a[32], b[32];
 
 	label(p, "tokens");
-	kv_buf_printf(&p->buf, "%s read, %s of them in the last round", grouped(a, s->state.consumed), grouped(b, s->state.tail));
+	kv_buf_printf(&p->buf, "%s read", grouped(a, s->state.consumed));
+	if (s->state.tail != s->state.consumed)
+		kv_buf_printf(&p->buf, ", the last %s in one round", grouped(b, s->state.tail));
 	if (!s->state.ids)
 		kv_buf_printf(&p->buf, "; ids not kept");
 	else if (s->state.hist_first)

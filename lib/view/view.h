@@ -11,9 +11,9 @@
 #include "cache/cache.h"
 #include "kvs/reader.h"
 #include "model/tokenizer.h"
-#include "stage/stage.h"
 #include "util/mem.h"
 #include "util/out.h"
+#include "util/pool.h"
 
 /* Text on its way out: gathered in buf, written to out when there is much of it. out NULL: only gathered. */
 struct kv_print {

@@ -6,6 +6,7 @@
 
 #include "check.h"
 #include "cache/snapshot.h"
+#include "ggufbuild.h"
 #include "util/half.h"
 #include "view/view.h"
 
@@ -179,6 +180,102 @@ test_tables(const struct kv_cache *c, struct kv_print *p)
 }
 
 static void
+test_scores(struct kv_print *p)
+{
+	struct kv_cache *c = make_cache(false);
+	const char *text;
+
+	is_int(kv_score_table(c, "window", NULL, true, p, &err), KV_EFIT, "one set for lists that differ");
+	is_str(printed(p), "", "nothing is printed");
+	ok(kv_score_table(c, "random", NULL, true, p, &err) == KV_OK, "scores");
+	text = printed(p);
+	ok(strstr(text, "layer\thead\tslot\tsource\tscore\n0\t0\t0\t0\t0.") == text, "a header and the first entry: %.60s", text);
+	ok(kv_score_table(c, "knorm", NULL, false, p, &err) == KV_OK, "knorm");
+	/* Key 4 of the list is 2, 2.125, 2.25, 2.375, its norm sqrt(19.21875); slot 2 where two entries are gone. */
+	ok(strstr(printed(p), "1\t1\t2\t4\t-4.3839"), "the norm of the last key");
+	is_int(kv_score_table_check("no such", &err), KV_EUSAGE, "an unknown policy");
+	kv_cache_free(c);
+}
+
+/* A vocabulary of bytes and pieces: 0xe2 0x82 0xac is the euro sign, in two tokens. */
+static void
+make_vocabulary(struct kv_buf *file)
+{
+	static const char *const token[16] = { "<s>", "a", "b", "c", "\xc3\xa2", "\xc4\xa4\xc2\xac", "\xc4\x8a", "Ġthe", "Ġfox", "\\", "\xc4\x9b", "ab",
+		"e", "f", "g", "h" };
+	static const int32_t type[16] = { 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 };
+	struct ggufbuild b;
+
+	gb_begin(&b);
+	gb_str(&b, "general.architecture", "llama");
+	gb_str(&b, "tokenizer.ggml.model", "gpt2");
+	gb_str(&b, "tokenizer.ggml.pre", "smollm");
+	gb_strs(&b, "tokenizer.ggml.tokens", token, 16);
+	gb_i32s(&b, "tokenizer.ggml.token_type", type, 16);
+	gb_strs(&b, "tokenizer.ggml.merges", (const char *const[]){ "a b" }, 1);
+	gb_u32(&b, "tokenizer.ggml.bos_token_id", 0);
+	if (!gb_finish(&b, file))
+		exit(1);
+}
+
+/* <s> a the € (in two) \n fox; which = what each of two heads keeps. */
+static struct kv_cache *
+make_text(const uint32_t *keep0, uint32_t n0, const uint32_t *keep1, uint32_t n1)
+{
+	static const uint32_t ids[] = { 0, 1, 7, 4, 5, 6, 8 };
+	struct kvs_geom g = geom;
+	struct kv_cache *c;
+
+	g.n_layers = 1;
+	if (kv_cache_new(&g, &c, &err) != KV_OK)
+		exit(1);
+	kv_cache_extend(c, 7, &err);
+	kv_cache_add_tokens(c, ids, 7, &err);
+	kv_list_keep(kv_cache_list(c, 0, 0), keep0, n0, &err);
+	kv_list_keep(kv_cache_list(c, 0, 1), keep1, n1, &err);
+	return c;
+}
+
+static void
+test_survivors(struct kv_print *p)
+{
+	static const uint32_t all[] = { 0, 1, 2, 3, 4, 5, 6 }, some[] = { 0, 4, 5 };
+	struct kv_which any = { -1, -1 }, head1 = { 0, 1 }, beyond = { 0, 2 };
+	struct kv_cache *whole = make_text(all, 7, all, 7), *cut = make_text(all, 7, some, 3), *gone = make_text(some, 3, some, 3);
+	struct kv_buf file = { 0 };
+	struct kv_survival n;
+	struct kv_tokenizer *tok;
+	struct kv_gguf *g;
+
+	make_vocabulary(&file);
+	if (!ok(kv_gguf_mem(file.p, file.len, &g, &err) == KV_OK && kv_tokenizer_new(g, &tok, &err) == KV_OK, "a vocabulary")) {
+		printf("# %s\n", err.text);
+		return;
+	}
+	ok(kv_survivors(whole, tok, &any, p, &n, &err) == KV_OK, "text");
+	is_str(printed(p), "a the€\n fox\n", "the whole text, without BOS");
+	ok(n.lists == 2 && n.tokens == 7 && n.many == 7, "all of it is held");
+	kv_survivors(cut, tok, &any, p, &n, &err);
+	is_str(printed(p), "a the€\n fox\n", "held by one head is held");
+	kv_survivors(cut, tok, &head1, p, &n, &err);
+	is_str(printed(p), "[…3…]\\x82\\xac\n[…1…]\n", "a head that holds half a character");
+	ok(n.none == 4 && n.few == 0 && n.many == 3, "and its count");
+	is_int(kv_survivors(cut, tok, &beyond, p, &n, &err), KV_EFIT, "no such head");
+	p->colour = true;
+	kv_survivors(gone, tok, &any, p, &n, &err);
+	is_str(printed(p), "\033[0m\033[2ma the\033[0m€\n\033[0m\033[2m fox\033[0m\n", "dropped is dim");
+	p->colour = false;
+	kv_cache_table(whole, KV_TABLE_TOKENS, tok, false, p, &err);
+	is_str(printed(p), "0\t0\t<s>\n1\t1\ta\n2\t7\t the\n3\t4\t\\xe2\n4\t5\t\\x82\\xac\n5\t6\t\\n\n6\t8\t fox\n", "tokens with text");
+	kv_tokenizer_free(tok);
+	kv_gguf_close(g);
+	kv_buf_free(&file);
+	kv_cache_free(whole);
+	kv_cache_free(cut);
+	kv_cache_free(gone);
+}
+
+static void
 test_missing(struct kv_print *p)
 {
 	struct kv_cache *c;
@@ -344,6 +441,8 @@ main(void)
 	c = make_cache(false);
 	test_print(&p);
 	test_tables(c, &p);
+	test_scores(&p);
+	test_survivors(&p);
 	test_missing(&p);
 	test_snapshot(&p, false);
 	test_snapshot(&p, true);
