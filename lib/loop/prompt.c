@@ -104,23 +104,25 @@ parse_ids(const struct kv_buf *text, uint32_t n_vocab, struct kv_ids *ids, struc
 	return KV_OK;
 }
 
-/* The text in its template. Leaves *prompt empty where the template is "none". */
+/* The text in its template, behind what closes the turn that the cache ends in. */
 static enum kv_status
 render(struct kv_session *s, const struct kv_prompt_opts *o, const struct kv_cache *c, const struct kv_buf *text,
 	struct kv_prompt *prompt, struct kv_buf *notes, struct kv_err *err)
 {
 	const struct kv_chat *chat;
-	enum kv_chat_turn turn = KV_TURN_START;
-	bool guessed;
+	bool guessed, first = !c->state.consumed;
+	const char *before = "";
+	enum kv_turn turn;
 	enum kv_status rc;
 
 	if ((rc = kv_chat_find(s->model->gguf, o->template ? o->template : "auto", &chat, &guessed, err)) != KV_OK)
 		return rc;
 	if (guessed)
 		kv_buf_printf(notes, "the model's chat template is not a known one; by its markers it is taken for %s\n", kv_chat_name(chat));
-	if (c->state.consumed)
-		turn = kv_chat_turn(chat, s->tokenizer, c->tokens.v, c->tokens.n);
-	return kv_chat_render(chat, o->system, (const char *)text->p, text->len, turn, prompt, err);
+	if (!first && ((rc = kv_chat_turn(chat, s->tokenizer, c->tokens.v, c->tokens.n, &turn, &before, err)) != KV_OK ||
+		(rc = kv_prompt_add(prompt, before, strlen(before), true, err)) != KV_OK))
+		return rc;
+	return kv_chat_render(chat, o->system, (const char *)text->p, text->len, first, prompt, err);
 }
 
 static void
