@@ -184,8 +184,8 @@ unpack(const struct kvs_frame *f, uint8_t *dst, uint8_t *plane, struct kv_err *e
 	return KV_OK;
 }
 
-enum kv_status
-kvs_decode(const struct kvs_frame *f, uint8_t *dst, struct kv_err *err)
+static enum kv_status
+decode(const struct kvs_frame *f, uint8_t *dst, struct kv_err *err)
 {
 	const struct kvs_head *h = &f->head;
 	unsigned planes;
@@ -208,4 +208,15 @@ kvs_decode(const struct kvs_frame *f, uint8_t *dst, struct kv_err *err)
 	rc = unpack(f, dst, plane, err);
 	free(plane);
 	return rc;
+}
+
+enum kv_status
+kvs_decode(const struct kvs_frame *f, uint8_t *dst, struct kv_err *err)
+{
+	char name[64];
+	enum kv_status rc = decode(f, dst, err);
+
+	if (rc == KV_OK || !err)
+		return rc;
+	return kv_err_in(err, "frame %" PRIu64 " (%s)", f->head.seq, kvs_frame_name(name, sizeof name, &f->head));
 }

@@ -12,7 +12,10 @@
 /* Appends the encoded payload to out and sets *codec; raw is appended as it is when packing does not make it smaller. */
 enum kv_status kvs_encode(const uint8_t *raw, size_t n, uint8_t filter, struct kv_buf *out, uint8_t *codec, struct kv_err *err);
 
-/* Fills dst[0 .. f->head.raw_len) from the payload and checks the raw hash. */
+/*
+ * Fills dst[0 .. f->head.raw_len). Checks the raw hash of what it unpacks; a raw payload was hashed when it was read, and kvs_head_get
+ * has compared the two hashes. Errors name the frame.
+ */
 enum kv_status kvs_decode(const struct kvs_frame *f, uint8_t *dst, struct kv_err *err);
 
 #endif
