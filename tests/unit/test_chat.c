@@ -148,7 +148,7 @@ ends(struct kv_tokenizer *t, const char *name, const char *text, bool special, e
 	const struct kv_chat *c = named(name);
 	struct kv_encode how = { .special = special, .begins = true };
 	struct kv_ids ids = { 0 };
-	enum kv_turn turn;
+	enum kv_turn turn = KV_TURN_NONE;
 	const char *say = NULL;
 	char q[120];
 
