@@ -4,6 +4,7 @@
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,12 +62,11 @@ struct kv_splitter {
 enum kv_status
 kv_tok_rule(struct kv_str name, struct kv_tok_rule *out, struct kv_err *err)
 {
-	char q[80], spaced[64] = " default ";
+	struct kv_str s = name.p ? name : (struct kv_str){ "default", 7 };
+	char q[80], spaced[64] = "?";
 
-	if (name.p && name.n < sizeof spaced - 3 && !memchr(name.p, ' ', name.n) && !memchr(name.p, 0, name.n)) {
-		memcpy(spaced + 1, name.p, name.n);
-		memcpy(spaced + 1 + name.n, " ", 2);
-	}
+	if (s.n && s.n < sizeof spaced - 2 && !memchr(s.p, ' ', s.n) && !memchr(s.p, 0, s.n))
+		snprintf(spaced, sizeof spaced, " %.*s ", (int)s.n, s.p);
 	for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
 		if (strstr(rules[i].names, spaced)) {
 			*out = rules[i].rule;
