@@ -109,15 +109,13 @@ kv_attn_exp(float *s, size_t n, float top)
 	double part[16] = { 0 }, sum = 0;
 	size_t j = 0;
 
+	for (size_t i = 0; i < n; i++)
+		s[i] = kv_expf(s[i] - top);
 	for (; j + 16 <= n; j += 16)
-		for (size_t i = 0; i < 16; i++) {
-			s[j + i] = kv_expf(s[j + i] - top);
+		for (size_t i = 0; i < 16; i++)
 			part[i] += (double)s[j + i];
-		}
-	for (; j < n; j++) {
-		s[j] = kv_expf(s[j] - top);
+	for (; j < n; j++)
 		sum += (double)s[j];
-	}
 	for (size_t i = 0; i < 16; i++)
 		sum += part[i];
 	return sum;

@@ -31,7 +31,7 @@ struct product {
 	float *scratch;		/* [threads][panel][n_in] */
 };
 
-KV_CLONES static void
+static inline void
 multiply_add(float *sum, const float *a, const float *b, size_t n)
 {
 	float s[LANES];
@@ -46,7 +46,7 @@ multiply_add(float *sum, const float *a, const float *b, size_t n)
 	memcpy(sum, s, sizeof s);
 }
 
-static float
+static inline float
 fold(float *s)
 {
 	for (size_t width = LANES / 2; width; width /= 2)
@@ -56,7 +56,7 @@ fold(float *s)
 }
 
 /* Rows one by one, each unpacked once for all of the few tokens. */
-static void
+KV_CLONES static void
 few_rows(void *arg, size_t item, unsigned thread)
 {
 	const struct product *p = arg;
@@ -67,8 +67,9 @@ few_rows(void *arg, size_t item, unsigned thread)
 
 	(void)thread;
 	for (size_t r = first; r < end; r++) {
-		float sum[FEW][LANES] = { { 0 } };
+		float sum[FEW][LANES];
 
+		memset(sum, 0, p->m * sizeof *sum);
 		for (size_t at = 0; at < w->n_in; at += CHUNK) {
 			size_t n = w->n_in - at < CHUNK ? w->n_in - at : CHUNK;
 

@@ -109,17 +109,29 @@ get_q8_0(const uint8_t *b, size_t n, float *y)
 	}
 }
 
-/* d, q[16]: low nibbles are values 0 to 15, high ones 16 to 31; so in all four-bit types of 32 values */
+/*
+ * The four- and five-bit types of 32 values, 16 at a time: low nibbles are values 0 to 15, high ones 16 to 31. In vectors of the
+ * compiler's, since gcc makes a poor job of the loops.
+ */
+typedef uint8_t codes __attribute__((vector_size(16)));
+typedef int32_t words __attribute__((vector_size(64)));
+typedef float values __attribute__((vector_size(64)));
+
+static const words lanes = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
+
+/* d, q[16] */
 KV_CLONES static void
 get_q4_0(const uint8_t *b, size_t n, float *y)
 {
 	for (; n; n -= 32, b += 18, y += 32) {
 		float d = half_at(b);
+		codes q;
+		values v[2];
 
-		for (int j = 0; j < 16; j++)
-			y[j] = (float)((b[2 + j] & 15) - 8) * d;
-		for (int j = 0; j < 16; j++)
-			y[16 + j] = (float)((b[2 + j] >> 4) - 8) * d;
+		memcpy(&q, b + 2, sizeof q);
+		v[0] = (__builtin_convertvector(__builtin_convertvector(q & 15, words), values) - 8) * d;
+		v[1] = (__builtin_convertvector(__builtin_convertvector(q >> 4, words), values) - 8) * d;
+		memcpy(y, v, sizeof v);
 	}
 }
 
@@ -129,11 +141,13 @@ get_q4_1(const uint8_t *b, size_t n, float *y)
 {
 	for (; n; n -= 32, b += 20, y += 32) {
 		float d = half_at(b), m = half_at(b + 2);
+		codes q;
+		values v[2];
 
-		for (int j = 0; j < 16; j++)
-			y[j] = (float)(b[4 + j] & 15) * d + m;
-		for (int j = 0; j < 16; j++)
-			y[16 + j] = (float)(b[4 + j] >> 4) * d + m;
+		memcpy(&q, b + 4, sizeof q);
+		v[0] = __builtin_convertvector(__builtin_convertvector(q & 15, words), values) * d + m;
+		v[1] = __builtin_convertvector(__builtin_convertvector(q >> 4, words), values) * d + m;
+		memcpy(y, v, sizeof v);
 	}
 }
 
@@ -143,12 +157,14 @@ get_q5_0(const uint8_t *b, size_t n, float *y)
 {
 	for (; n; n -= 32, b += 22, y += 32) {
 		float d = half_at(b);
-		uint32_t high = le32_get(b + 2);
+		words high = ((int32_t)le32_get(b + 2) >> lanes & 0x10001) << 4;	/* bits j and j + 16 */
+		codes q;
+		values v[2];
 
-		for (unsigned j = 0; j < 16; j++)
-			y[j] = (float)((int)((b[6 + j] & 15u) | (high >> j & 1) << 4) - 16) * d;
-		for (unsigned j = 0; j < 16; j++)
-			y[16 + j] = (float)((int)((unsigned)b[6 + j] >> 4 | (high >> (16 + j) & 1) << 4) - 16) * d;
+		memcpy(&q, b + 6, sizeof q);
+		v[0] = (__builtin_convertvector(__builtin_convertvector(q & 15, words) | (high & 16), values) - 16) * d;
+		v[1] = (__builtin_convertvector(__builtin_convertvector(q >> 4, words) | high >> 16, values) - 16) * d;
+		memcpy(y, v, sizeof v);
 	}
 }
 
@@ -158,12 +174,14 @@ get_q5_1(const uint8_t *b, size_t n, float *y)
 {
 	for (; n; n -= 32, b += 24, y += 32) {
 		float d = half_at(b), m = half_at(b + 2);
-		uint32_t high = le32_get(b + 4);
+		words high = ((int32_t)le32_get(b + 4) >> lanes & 0x10001) << 4;
+		codes q;
+		values v[2];
 
-		for (unsigned j = 0; j < 16; j++)
-			y[j] = (float)(int)((b[8 + j] & 15u) | (high >> j & 1) << 4) * d + m;
-		for (unsigned j = 0; j < 16; j++)
-			y[16 + j] = (float)(int)((unsigned)b[8 + j] >> 4 | (high >> (16 + j) & 1) << 4) * d + m;
+		memcpy(&q, b + 8, sizeof q);
+		v[0] = __builtin_convertvector(__builtin_convertvector(q & 15, words) | (high & 16), values) * d + m;
+		v[1] = __builtin_convertvector(__builtin_convertvector(q >> 4, words) | high >> 16, values) * d + m;
+		memcpy(y, v, sizeof v);
 	}
 }
 

@@ -100,7 +100,8 @@ rotate_halves(float *x, size_t pairs, const float *cs)
 	}
 }
 
-KV_CLONES static void
+/* No KV_CLONES: where there is FMA, gcc 12 contracts this loop (vfmaddsub), whatever -ffp-contract says. */
+static void
 rotate_neighbours(float *x, size_t pairs, const float *cs)
 {
 	for (size_t i = 0; i < pairs; i++) {
