@@ -21,7 +21,7 @@ same_rows(struct kv_rows *a, struct kv_rows *b, uint32_t n)
 static bool
 same_track(const struct kv_track *a, const struct kv_track *b)
 {
-	return a->first == b->first && a->n == b->n && !memcmp(a->v, b->v, a->n * sizeof *a->v) && a->n_sparse == b->n_sparse &&
+	return a->first == b->first && a->n == b->n && (!a->n || !memcmp(a->v, b->v, a->n * sizeof *a->v)) && a->n_sparse == b->n_sparse &&
 		(!a->n_sparse || (!memcmp(a->src, b->src, a->n_sparse * sizeof *a->src) && !memcmp(a->sparse, b->sparse, a->n_sparse * sizeof *a->sparse)));
 }
 
@@ -43,8 +43,10 @@ difference(struct kv_cache *a, struct kv_cache *b)
 	for (unsigned l = 0; l < a->geom.n_layers; l++) {
 		const struct kv_queries *p = &a->queries[l], *q = &b->queries[l];
 
-		if (p->w != q->w || memcmp(p->pos, q->pos, p->w * sizeof *p->pos) || memcmp(p->src, q->src, p->w * sizeof *p->src) ||
-		    memcmp(p->q, q->q, (size_t)p->w * a->geom.n_heads * a->geom.d_k * sizeof *p->q))
+		if (p->w != q->w)
+			return "queries";
+		if (p->w && (memcmp(p->pos, q->pos, p->w * sizeof *p->pos) || memcmp(p->src, q->src, p->w * sizeof *p->src) ||
+		    memcmp(p->q, q->q, (size_t)p->w * a->geom.n_heads * a->geom.d_k * sizeof *p->q)))
 			return "queries";
 	}
 	if (!a->hidden != !b->hidden || (a->hidden && memcmp(a->hidden, b->hidden, a->geom.n_embd * sizeof *a->hidden)))
