@@ -22,7 +22,7 @@ struct entries {
 
 struct reading {
 	struct kvs_check *check;
-	struct kv_cache *cache;	/* NULL before GEOM */
+	struct kv_cache *cache;	/* made at GEOM, which the checks want first */
 	struct entries *ents;
 	size_t n_ents;
 	uint32_t *ents_of;	/* [list] which of them */
@@ -153,7 +153,8 @@ take_entries(struct reading *rd, struct kvs_tag tag, const uint8_t *raw, size_t 
 	p = &rd->ents[rd->n_ents];
 	if (!(p->bytes = kv_array_new(n, 1)))
 		return kv_fail_mem(err, "entries of the cache");
-	memcpy(p->bytes, raw, n);
+	if (n)
+		memcpy(p->bytes, raw, n);
 	p->n = e.n;
 	for (unsigned l = l0; l < l1; l++)
 		for (unsigned h = h0; h < h1; h++) {
@@ -274,26 +275,31 @@ take_content(struct reading *rd, const struct kvs_frame *f, const uint8_t *raw, 
 }
 
 static enum kv_status
+fail_in(const struct kvs_head *h, struct kv_err *err)
+{
+	char name[64];
+
+	return kv_err_in(err, "frame %" PRIu64 " (%s)", h->seq, kvs_frame_name(name, sizeof name, h));
+}
+
+static enum kv_status
 take_frame(struct reading *rd, const struct kvs_frame *f, struct kv_err *err)
 {
-	uint32_t type = f->head.type;
+	const struct kvs_head *h = &f->head;
 	const uint8_t *raw = NULL;
-	enum kv_status rc = kvs_frame_readable(&f->head, err);
+	enum kv_status rc = kvs_frame_readable(h, err);
 
 	/* Made by a newer writer: an editor leaves it out where it may (formats/kvs.md, section 18). */
 	if (rc != KV_OK)
-		return kvs_is_ancillary(type) ? KV_OK : rc;
-	if (is_ours(type) && (rc = unpack(rd, f, &raw, err)) != KV_OK)
+		return kvs_is_ancillary(h->type) ? KV_OK : fail_in(h, err);
+	if (is_ours(h->type) && unpack(rd, f, &raw, err) != KV_OK)
+		return fail_in(h, err);
+	if ((rc = kvs_check_frame(rd->check, h, raw, raw ? (size_t)h->raw_len : 0, err)) != KV_OK)
 		return rc;
-	if ((rc = kvs_check_frame(rd->check, &f->head, raw, raw ? (size_t)f->head.raw_len : 0, err)) != KV_OK)
-		return rc;
-	if (!rd->cache && type != KVS_GEOM)
-		return kv_fail(err, KV_ECORRUPT, "stands before the geometry");
-	if (type == KVS_INDX || type == KVS_PADD)
+	if (h->type == KVS_INDX || h->type == KVS_PADD)
 		return KV_OK;
-	if (is_ours(type))
-		return take_content(rd, f, raw, err);
-	return kv_held_add(&rd->cache->other, &rd->cache->n_other, f, err);
+	rc = is_ours(h->type) ? take_content(rd, f, raw, err) : kv_held_add(&rd->cache->other, &rd->cache->n_other, f, err);
+	return rc == KV_OK ? rc : fail_in(h, err);
 }
 
 /* Every list gets its own source indices and positions. */
@@ -327,16 +333,16 @@ kv_cache_read(struct kvs_reader *r, struct kv_cache **out, struct kv_err *err)
 {
 	struct reading rd = { .check = kvs_check_new() };
 	struct kvs_frame f;
-	char name[80];
+	struct kv_err unheard;
 	enum kv_status rc;
 
+	if (!err)
+		err = &unheard;
 	if (!rd.check)
 		return kv_fail_mem(err, "a reader");
 	while ((rc = kvs_reader_next(r, &f, err)) == KV_OK)
-		if ((rc = take_frame(&rd, &f, err)) != KV_OK) {
-			kv_err_in(err, "%s", kvs_frame_name(name, sizeof name, &f.head));
+		if ((rc = take_frame(&rd, &f, err)) != KV_OK)
 			break;
-		}
 	if (rc != KV_END)
 		goto out;
 	if ((rc = kvs_check_end(rd.check, err)) != KV_OK)

@@ -218,6 +218,7 @@ next_position(const struct reposition *r, const struct kv_cache *c, const struct
 static enum kv_status
 plan_moves(const struct reposition *r, const struct kv_cache *c, struct moves *m, struct kv_err *err)
 {
+	uint32_t longest = kv_cache_longest(c);
 	enum kv_status rc;
 
 	if (!(m->pos = kv_array_new(n_lists(c), sizeof *m->pos)))
@@ -225,7 +226,7 @@ plan_moves(const struct reposition *r, const struct kv_cache *c, struct moves *m
 	for (size_t i = 0; i < n_lists(c); i++) {
 		if (!(m->pos[i] = kv_array_new(c->list[i].n, sizeof **m->pos)))
 			return kv_fail_mem(err, "positions");
-		move_list(r, &c->list[i], kv_cache_longest(c), m->pos[i]);
+		move_list(r, &c->list[i], longest, m->pos[i]);
 	}
 	if (r->map && (rc = kv_tsv_visit(r->map, c, take_position, m, err)) != KV_OK)
 		return rc;

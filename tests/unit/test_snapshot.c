@@ -1,0 +1,315 @@
+/* Snapshots: what is written is what was there, what is read is what was written. */
+#include "check.h"
+
+#include <stdlib.h>
+
+#include "kvs/digest.h"
+#include "kvs/payload.h"
+#include "small_cache.h"
+#include "util/mem.h"
+
+static bool
+same_rows(struct kv_rows *a, struct kv_rows *b, uint32_t n)
+{
+	struct kv_err err;
+
+	if (kv_rows_load(a, &err) != KV_OK || kv_rows_load(b, &err) != KV_OK || a->dtype != b->dtype)
+		return false;
+	return !n || !memcmp(a->data, b->data, n * (size_t)a->width * kvs_dtype_size(a->dtype));
+}
+
+static bool
+same_track(const struct kv_track *a, const struct kv_track *b)
+{
+	return a->first == b->first && a->n == b->n && (!a->n || !memcmp(a->v, b->v, a->n * sizeof *a->v)) && a->n_sparse == b->n_sparse &&
+		(!a->n_sparse || (!memcmp(a->src, b->src, a->n_sparse * sizeof *a->src) && !memcmp(a->sparse, b->sparse, a->n_sparse * sizeof *a->sparse)));
+}
+
+/* "" or the part that differs. */
+static const char *
+difference(struct kv_cache *a, struct kv_cache *b)
+{
+	size_t n = (size_t)a->geom.n_layers * a->geom.n_heads_kv;
+
+	if (a->state.consumed != b->state.consumed || a->state.next_pos != b->state.next_pos || a->state.tail != b->state.tail ||
+	    a->state.ids != b->state.ids || a->state.hist_first != b->state.hist_first)
+		return "state";
+	for (size_t i = 0; i < n; i++) {
+		if (!kv_list_same(&a->list[i], &b->list[i]))
+			return "entries";
+		if (!same_rows(&a->list[i].k, &b->list[i].k, a->list[i].n) || !same_rows(&a->list[i].v, &b->list[i].v, a->list[i].n))
+			return "rows";
+	}
+	for (unsigned l = 0; l < a->geom.n_layers; l++) {
+		const struct kv_queries *p = &a->queries[l], *q = &b->queries[l];
+
+		if (p->w != q->w)
+			return "queries";
+		if (p->w && (memcmp(p->pos, q->pos, p->w * sizeof *p->pos) || memcmp(p->src, q->src, p->w * sizeof *p->src) ||
+		    memcmp(p->q, q->q, (size_t)p->w * a->geom.n_heads * a->geom.d_k * sizeof *p->q)))
+			return "queries";
+	}
+	if (!a->hidden != !b->hidden || (a->hidden && memcmp(a->hidden, b->hidden, a->geom.n_embd * sizeof *a->hidden)))
+		return "hidden state";
+	if (!same_track(&a->tokens, &b->tokens))
+		return "ids";
+	if (a->has_nll != b->has_nll || a->nll_count != b->nll_count || a->nll_sum != b->nll_sum || !same_track(&a->nll, &b->nll))
+		return "surprisals";
+	return "";
+}
+
+static void
+round_trip(struct kv_cache *c, enum kvs_packing packing, const char *what)
+{
+	struct kv_buf first = { 0 }, second = { 0 };
+	struct kv_cache *read = NULL;
+	struct kv_err err = { KV_OK, "" };
+	char a[33], b[33];
+
+	small_save(c, packing, &first);
+	if (!ok(small_load(&first, &read, &err) == KV_OK, "%s: is read: %s", what, err.text))
+		return;
+	ok(!kv_cache_edited(read), "%s: counts as unchanged", what);
+	small_save(read, packing, &second);
+	ok(first.len == second.len && !memcmp(first.p, second.p, first.len), "%s: written again, byte for byte", what);
+	is_str(kvs_hex128(read->digest, a), small_digest(c, b), "%s: one digest, packed or not", what);
+	is_str(difference(c, read), "", "%s: nothing differs", what);
+	small_save(read, packing, &second);
+	second.p += first.len;
+	ok(!memcmp(first.p, second.p, first.len), "%s: byte for byte from loaded rows too", what);
+	second.p -= first.len;
+	kv_cache_free(read);
+	kv_buf_free(&first);
+	kv_buf_free(&second);
+}
+
+static void
+test_round_trips(void)
+{
+	struct kv_cache *c = small_cache(small_geom(2, 4, 2, 64));
+	static const uint32_t keep[] = { 1, 7 };
+	struct kv_err err;
+
+	round_trip(c, KVS_PACK_RAW, "an empty cache");
+	small_feed(c, 1);
+	round_trip(c, KVS_PACK_RAW, "one entry");
+	small_feed(c, 4999);
+	round_trip(c, KVS_PACK_RAW, "two chunks a list");
+	round_trip(c, KVS_PACK_ZLIB, "the same packed");
+	kv_list_keep(kv_cache_list(c, 1, 0), keep, 2, &err);
+	round_trip(c, KVS_PACK_ZLIB, "ragged lists");
+	kv_list_keep(kv_cache_list(c, 1, 1), keep, 0, &err);
+	round_trip(c, KVS_PACK_RAW, "a list without entries");
+	kv_cache_free(c);
+}
+
+static unsigned
+count_frames(const struct kv_cache *c, uint32_t type)
+{
+	struct kv_buf b = { 0 };
+	struct kv_in *in;
+	struct kvs_reader *r;
+	struct kvs_frame f;
+	struct kv_err err;
+	unsigned n = 0;
+
+	small_save(c, KVS_PACK_RAW, &b);
+	kv_in_mem("bytes", b.p, b.len, &in, &err);
+	kvs_reader_new(in, &r, &err);
+	kvs_reader_begin(r, &err);
+	while (kvs_reader_next(r, &f, &err) == KV_OK)
+		n += f.head.type == type;
+	kvs_reader_free(r);
+	kv_in_close(in);
+	kv_buf_free(&b);
+	return n;
+}
+
+static void
+test_entries_form(void)
+{
+	struct kv_cache *c = small_cache(small_geom(3, 4, 2, 8)), *copy;
+	static const uint32_t keep[] = { 0, 1, 3 };
+	struct kv_err err;
+
+	small_feed(c, 4);
+	is_int(count_frames(c, KVS_ENTS), 1, "one list for all");
+	kv_list_keep(kv_cache_list(c, 1, 0), keep, 3, &err);
+	kv_list_keep(kv_cache_list(c, 1, 1), keep, 3, &err);
+	is_int(count_frames(c, KVS_ENTS), 3, "one a layer where layers differ");
+	kv_list_keep(kv_cache_list(c, 2, 0), keep, 3, &err);
+	is_int(count_frames(c, KVS_ENTS), 4, "one a head where heads differ");
+	copy = small_copy(c);
+	is_str(difference(c, copy), "", "all are read back");
+	kv_cache_free(copy);
+	kv_cache_free(c);
+}
+
+/* What kv-prefill --history alive leaves behind: ids and surprisals of single tokens before hist_first. */
+static void
+test_dead_tokens(void)
+{
+	struct kv_cache *c = small_cache(small_geom(1, 2, 2, 8)), *read;
+	static const uint32_t keep[] = { 0, 2, 5 };
+	struct kv_err err;
+	uint32_t id;
+	float nll;
+
+	small_feed(c, 6);
+	for (unsigned t = 0; t < 2; t++) {
+		struct kv_track *track = t ? &c->nll : &c->tokens;
+
+		track->src = malloc(4 * sizeof *track->src);
+		track->sparse = malloc(4 * sizeof *track->sparse);
+		for (uint32_t i = 0; i < 4; i++) {
+			track->src[i] = i;
+			track->sparse[i] = track->v[i];
+		}
+		memmove(track->v, track->v + 4, 2 * sizeof *track->v);
+		track->n_sparse = track->first = 4;
+		track->n = 2;
+	}
+	c->state.hist_first = 4;
+	kv_list_keep(kv_cache_list(c, 0, 0), keep, 3, &err);
+	kv_list_keep(kv_cache_list(c, 0, 1), keep + 1, 2, &err);
+	read = small_copy(c);
+	is_int(read->tokens.n_sparse, 2, "ids of the dead are forgotten");
+	ok(kv_cache_token(read, 2, &id) && id == 14 && !kv_cache_token(read, 3, &id) && kv_cache_token(read, 4, &id), "those of the living stay");
+	is_int(read->nll.n_sparse, 2, "and so with surprisals");
+	ok(kv_cache_nll(read, 2, &nll) && !kv_cache_nll(read, 1, &nll) && read->nll_count == 5, "their count is of all");
+	kv_cache_free(read);
+	kv_cache_free(c);
+}
+
+static void
+test_editing(void)
+{
+	struct kv_cache *full = small_cache(small_geom(3, 4, 2, 16)), *a, *b;
+	struct kv_err err;
+	char d[33], e[33];
+
+	small_feed(full, 40);
+	a = small_copy(full);
+	b = small_copy(full);
+	small_run(&kv_stage_evict, "--window -k 20 --sinks 2", a, 1, NULL, &err);
+	small_run(&kv_stage_evict, "--window -k 9 --sinks 2", a, 1, NULL, &err);
+	small_run(&kv_stage_evict, "--window -k 9 --sinks 2", b, 1, NULL, &err);
+	is_str(small_digest(a, d), small_digest(b, e), "evict twice = evict once, for a policy that composes");
+	small_run(&kv_stage_reposition, "--compact", a, 1, NULL, &err);
+	small_digest(a, d);
+	small_run(&kv_stage_reposition, "--compact", a, 1, NULL, &err);
+	is_str(small_digest(a, e), d, "reposition twice = once");
+	small_run(&kv_stage_reposition, "--original", a, 1, NULL, &err);
+	is_str(small_digest(a, d), small_digest(b, e), "and back again");
+	kv_cache_free(a);
+	a = small_copy(full);
+	small_run(&kv_stage_evict, "--knorm -k 40", a, 1, NULL, &err);
+	ok(!kv_cache_edited(a) && kv_cache_list(a, 0, 0)->k.n_held, "a budget that suffices: unchanged, not even unpacked");
+	small_run(&kv_stage_reposition, "--shift 5", a, 1, NULL, &err);
+	ok(kv_cache_edited(a) && kv_cache_list(a, 0, 0)->k.n_held && kv_cache_list(a, 2, 1)->v.n_held, "reposition unpacks nothing");
+	small_feed(a, 3);
+	small_feed(full, 3);
+	small_run(&kv_stage_reposition, "--original", a, 1, NULL, &err);
+	is_str(small_digest(a, d), small_digest(full, e), "appended behind held rows = appended in memory");
+	kv_cache_free(a);
+	kv_cache_free(b);
+	kv_cache_free(full);
+}
+
+/* A frame of a type from elsewhere. */
+static void
+add_other(struct kv_cache *c, uint32_t type, struct kvs_tag tag, const void *payload, size_t n)
+{
+	struct kv_held *h;
+
+	c->other = realloc(c->other, 8 * sizeof *c->other);
+	h = &c->other[c->n_other++];
+	*h = (struct kv_held){ { .type = type, .enc_len = n, .raw_len = n, .tag = tag }, kv_block_new(n, 1) };
+	memcpy(h->payload, payload, n);
+	h->head.enc_hash = h->head.raw_hash = kvs_hash64(payload, n);
+}
+
+static unsigned
+count_other(const struct kv_cache *c, uint32_t type)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < c->n_other; i++)
+		n += c->other[i].head.type == type;
+	return n;
+}
+
+static void
+test_unknown_frames(void)
+{
+	struct kv_cache *c = small_cache(small_geom(1, 2, 1, 8)), *read, *again;
+	const uint32_t safe = KVS_TYPE('m', 'A', 'B', 'c'), unsafe = KVS_TYPE('m', 'A', 'B', 'C');
+	const struct kvs_tag all = { KVS_ALL, KVS_ALL, 0 }, head = { 0, 0, 7 };
+	static const uint8_t bytes[10] = "whatever";
+	struct kv_err err;
+	char d[33], e[33];
+
+	small_feed(c, 6);
+	read = small_copy(c);
+	kv_cache_free(c);
+	c = read;
+	small_digest(c, d);
+	add_other(c, KVS_INFO, all, "{\"title\":\"x\"}", 13);
+	add_other(c, unsafe, all, bytes, sizeof bytes);
+	add_other(c, safe, head, bytes, sizeof bytes);
+	read = small_copy(c);
+	ok(count_other(read, safe) == 1 && count_other(read, unsafe) == 1 && count_other(read, KVS_INFO) == 1, "are kept by who changes nothing");
+	is_int(read->other[read->n_other - 1].head.type, KVS_INFO, "the title stands last");
+	is_str(small_digest(read, e), d, "and are not part of the digest");
+	small_run(&kv_stage_evict, "--window -k 3", read, 1, NULL, &err);
+	again = small_copy(read);
+	ok(count_other(again, safe) == 1 && !count_other(again, unsafe) && count_other(again, KVS_INFO) == 1, "the unsafe one goes with the entries");
+	kv_cache_free(again);
+	kv_cache_free(read);
+	read = small_copy(c);
+	small_run(&kv_stage_reposition, "--shift 1", read, 1, NULL, &err);
+	again = small_copy(read);
+	ok(count_other(again, safe) == 1 && !count_other(again, unsafe), "and with positions");
+	kv_cache_free(again);
+	kv_cache_free(read);
+	kv_cache_free(c);
+}
+
+static void
+test_damage(void)
+{
+	struct kv_cache *c = small_cache(small_geom(1, 2, 1, 8)), *read = NULL;
+	struct kv_buf b = { 0 };
+	struct kv_err err;
+	unsigned wrong = 0;
+
+	small_feed(c, 5);
+	small_save(c, KVS_PACK_RAW, &b);
+	for (size_t n = 0; n < b.len; n += 8) {
+		struct kv_buf cut = { b.p, n, n, false };
+
+		wrong += small_load(&cut, &read, &err) != KV_ECORRUPT || read;
+	}
+	is_int(wrong, 0, "cut anywhere: corrupt, nothing handed out");
+	wrong = 0;
+	for (size_t i = 0; i < b.len; i += 3) {
+		b.p[i] ^= 0x10;
+		wrong += small_load(&b, &read, &err) == KV_OK || read;
+		b.p[i] ^= 0x10;
+	}
+	is_int(wrong, 0, "a flipped bit anywhere is refused");
+	kv_buf_free(&b);
+	kv_cache_free(c);
+}
+
+int
+main(void)
+{
+	test_round_trips();
+	test_entries_form();
+	test_dead_tokens();
+	test_editing();
+	test_unknown_frames();
+	test_damage();
+	return done_testing();
+}
