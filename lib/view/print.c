@@ -18,7 +18,7 @@ kv_print_flush(struct kv_print *p, bool all, struct kv_err *err)
 		return KV_OK;
 	rc = kv_out_write(p->out, p->buf.p, p->buf.len, err);
 	p->buf.len = 0;
-	return rc;
+	return rc == KV_OK && all ? kv_out_flush(p->out, err) : rc;
 }
 
 void

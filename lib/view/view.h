@@ -22,7 +22,7 @@ struct kv_print {
 	bool colour;
 };
 
-/* Writes what was gathered if there is much; with all, whatever there is. KV_ENOMEM if something did not fit. */
+/* Writes what was gathered if there is much; with all, whatever there is, through to the end. KV_ENOMEM if something did not fit. */
 enum kv_status kv_print_flush(struct kv_print *p, bool all, struct kv_err *err);
 void kv_print_uint(struct kv_print *p, uint64_t v);
 /* A TSV field: tab, newline, carriage return and backslash as \t \n \r \\, other controls and what is not UTF-8 as \xNN. */
