@@ -281,6 +281,8 @@ test_missing(struct kv_print *p)
 	struct kv_cache *c;
 
 	kv_cache_new(&geom, &c, &err);
+	ok(kv_cache_table(c, KV_TABLE_TOKENS, NULL, false, p, &err) == KV_OK, "an empty cache has an empty table");
+	kv_cache_extend(c, 1, &err);
 	c->state.ids = false;
 	is_int(kv_perplexity(c, p, &err), KV_EFIT, "no NLL: no perplexity");
 	is_int(kv_cache_table(c, KV_TABLE_TOKENS, NULL, true, p, &err), KV_EFIT, "no ids: no tokens");
