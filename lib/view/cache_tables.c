@@ -157,7 +157,8 @@ kv_score_table_check(const char *policy, struct kv_err *err)
 
 	if (kv_policy_find(policy))
 		return KV_OK;
-	return kv_fail(err, KV_EUSAGE, "--tsv scores: there is no policy '%s' (kv-evict --list names them)", kv_quote(q, sizeof q, policy, strlen(policy)));
+	return kv_fail(err, KV_EUSAGE, "--tsv scores: there is no policy '%s' (kv-evict --list names them)",
+		kv_quote(q, sizeof q, policy, strlen(policy)));
 }
 
 static enum kv_status

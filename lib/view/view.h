@@ -95,7 +95,8 @@ enum kv_cache_table { KV_TABLE_ENTRIES, KV_TABLE_TOKENS, KV_TABLE_NLL };
 enum kv_status kv_cache_table(const struct kv_cache *c, enum kv_cache_table which, const struct kv_tokenizer *tok, bool header,
 	struct kv_print *p, struct kv_err *err);
 /* What a policy, with its defaults, makes of every entry. */
-enum kv_status kv_score_table(struct kv_cache *c, const char *policy, struct kv_pool *pool, bool header, struct kv_print *p, struct kv_err *err);
+enum kv_status kv_score_table(struct kv_cache *c, const char *policy, struct kv_pool *pool, bool header, struct kv_print *p,
+	struct kv_err *err);
 /* Is there such a policy? KV_EUSAGE */
 enum kv_status kv_score_table_check(const char *policy, struct kv_err *err);
 /* Tokens scored, mean NLL, perplexity. KV_EFIT without the observation. */

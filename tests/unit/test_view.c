@@ -38,7 +38,8 @@ make_geometry(void)
 	geom.n_rope = 1;
 	geom.attn_scale = 0.5f;
 	strcpy(geom.arch, "llama");
-	geom.rope[0] = (struct kvs_rope){ .kind = KVS_ROPE_NEOX, .n_rot = D, .theta = 10000, .factor = 1, .magnitude = 1, .inv_freq = { 1, 0.01f } };
+	geom.rope[0] = (struct kvs_rope){ .kind = KVS_ROPE_NEOX, .n_rot = D, .theta = 10000, .factor = 1, .magnitude = 1,
+		.inv_freq = { 1, 0.01f } };
 	for (unsigned l = 0; l < LAYERS; l++)
 		geom.layer[l] = (struct kvs_layer){ .rope = 0, .k_dtype = KVS_F16, .v_dtype = KVS_F16 };
 }
