@@ -248,11 +248,13 @@ dump_one(struct dump *d, struct kvs_reader *r, const char *name, struct kv_err *
 		rc = dump_survey(d, r, name, err);
 	else if (is_table(d, "frames") || is_table(d, "masks") || is_table(d, "prov"))
 		rc = kv_frame_table(r, is_table(d, "frames") ? KV_TABLE_FRAMES : is_table(d, "masks") ? KV_TABLE_MASKS : KV_TABLE_PROV,
-			!d->printed, &d->print, err);
+			!d->printed++, &d->print, err);
 	else
 		rc = dump_cache(d, r, err);
+	if (rc != KV_OK)
+		return rc;
 	d->printed++;
-	return rc == KV_OK ? kv_print_flush(&d->print, true, err) : rc;
+	return kv_print_flush(&d->print, true, err);
 }
 
 static enum kv_status
@@ -268,7 +270,7 @@ dump_sequence(struct dump *d, struct kv_in *in, struct kv_err *err)
 		if ((rc = d->tool.only && ++i != d->tool.only ? kv_walk(r, err) : dump_one(d, r, kv_in_name(in), err)) != KV_OK)
 			break;
 	if (rc == KV_END)
-		rc = d->tool.only > i ? kv_fail(err, KV_EFIT, "--only %llu: there are %llu snapshots", (unsigned long long)d->tool.only,
+		rc = d->tool.only > i ? kv_fail(err, KV_EFIT, "--only %llu: the sequence has %llu", (unsigned long long)d->tool.only,
 				(unsigned long long)i) : KV_OK;
 	kvs_reader_free(r);
 	return rc;

@@ -126,8 +126,8 @@ kv_cache_table(const struct kv_cache *c, enum kv_cache_table which, const struct
 
 	if (which == KV_TABLE_NLL && !c->has_nll)
 		return kv_fail(err, KV_EFIT, "no NLL in the snapshot: run kv-prefill with --observe nll");
-	if (which == KV_TABLE_TOKENS && !c->state.ids)
-		return kv_fail(err, KV_EFIT, "no token ids in the snapshot: it was made with --history none");
+	if (which == KV_TABLE_TOKENS && !c->state.ids && c->state.consumed)
+		return kv_fail(err, KV_EFIT, "no token ids in the snapshot");
 	if (header)
 		kv_buf_printf(&p->buf, "%s", headers[which]);
 	rc = which == KV_TABLE_ENTRIES ? print_all_entries(c, p, err) : print_track(c, which == KV_TABLE_NLL, tok, p, err);
@@ -157,7 +157,8 @@ kv_score_table_check(const char *policy, struct kv_err *err)
 
 	if (kv_policy_find(policy))
 		return KV_OK;
-	return kv_fail(err, KV_EUSAGE, "--tsv scores: there is no policy '%s' (kv-evict --list names them)", kv_quote(q, sizeof q, policy, strlen(policy)));
+	return kv_fail(err, KV_EUSAGE, "--tsv scores: there is no policy '%s' (kv-evict --list names them)",
+		kv_quote(q, sizeof q, policy, strlen(policy)));
 }
 
 static enum kv_status

@@ -14,11 +14,11 @@ kv_print_flush(struct kv_print *p, bool all, struct kv_err *err)
 
 	if (p->buf.failed)
 		return kv_fail_mem(err, "text to print");
-	if (!p->out || (!all && p->buf.len < MUCH))
+	if (!p->out || !p->buf.len || (!all && p->buf.len < MUCH))
 		return KV_OK;
 	rc = kv_out_write(p->out, p->buf.p, p->buf.len, err);
 	p->buf.len = 0;
-	return rc;
+	return rc == KV_OK && all ? kv_out_flush(p->out, err) : rc;
 }
 
 void

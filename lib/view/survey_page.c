@@ -26,7 +26,7 @@ enum {
 static void
 styled(struct kv_print *p, const char *style, const char *text)
 {
-	if (p->colour)
+	if (p->colour && *text)
 		kv_buf_printf(&p->buf, "%s%s" PLAIN, style, text);
 	else
 		kv_buf_printf(&p->buf, "%s", text);
@@ -192,7 +192,7 @@ print_tokens(const struct kv_survey *s, struct kv_print *p)
 	kv_buf_printf(&p->buf, "%s read", grouped(a, s->state.consumed));
 	if (s->state.tail != s->state.consumed)
 		kv_buf_printf(&p->buf, ", the last %s in one round", grouped(b, s->state.tail));
-	if (!s->state.ids)
+	if (!s->state.ids && s->state.consumed)
 		kv_buf_printf(&p->buf, "; ids not kept");
 	else if (s->state.hist_first)
 		kv_buf_printf(&p->buf, "; ids of all from %s on", grouped(a, s->state.hist_first));

@@ -78,8 +78,8 @@ count(struct survivors *s, const struct kv_which *which, struct kv_err *err)
 
 	if (which->layer >= (int64_t)g->n_layers || which->head >= (int64_t)g->n_heads_kv)
 		return kv_fail(err, KV_EFIT, "there are %u layers and %u KV heads, counted from 0", g->n_layers, g->n_heads_kv);
-	if (!s->c->state.ids)
-		return kv_fail(err, KV_EFIT, "no token ids in the snapshot: it was made with --history none");
+	if (!s->c->state.ids && s->c->state.consumed)
+		return kv_fail(err, KV_EFIT, "no token ids in the snapshot");
 	s->known = (size_t)s->c->tokens.n_sparse + s->c->tokens.n;
 	if (!(s->held = kv_array_new(s->known, sizeof *s->held)))
 		return kv_fail_mem(err, "counts of tokens");

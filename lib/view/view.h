@@ -22,7 +22,7 @@ struct kv_print {
 	bool colour;
 };
 
-/* Writes what was gathered if there is much; with all, whatever there is. KV_ENOMEM if something did not fit. */
+/* Writes what was gathered if there is much; with all, whatever there is, through to the end. KV_ENOMEM if something did not fit. */
 enum kv_status kv_print_flush(struct kv_print *p, bool all, struct kv_err *err);
 void kv_print_uint(struct kv_print *p, uint64_t v);
 /* A TSV field: tab, newline, carriage return and backslash as \t \n \r \\, other controls and what is not UTF-8 as \xNN. */
@@ -95,7 +95,8 @@ enum kv_cache_table { KV_TABLE_ENTRIES, KV_TABLE_TOKENS, KV_TABLE_NLL };
 enum kv_status kv_cache_table(const struct kv_cache *c, enum kv_cache_table which, const struct kv_tokenizer *tok, bool header,
 	struct kv_print *p, struct kv_err *err);
 /* What a policy, with its defaults, makes of every entry. */
-enum kv_status kv_score_table(struct kv_cache *c, const char *policy, struct kv_pool *pool, bool header, struct kv_print *p, struct kv_err *err);
+enum kv_status kv_score_table(struct kv_cache *c, const char *policy, struct kv_pool *pool, bool header, struct kv_print *p,
+	struct kv_err *err);
 /* Is there such a policy? KV_EUSAGE */
 enum kv_status kv_score_table_check(const char *policy, struct kv_err *err);
 /* Tokens scored, mean NLL, perplexity. KV_EFIT without the observation. */
