@@ -222,7 +222,7 @@ geom(const u8 *p, u64 n)
 	known(zero(p + 44, 4) && zero(p + 172, 84), "a field of GEOM");
 	known(!g32(p + 32) && !g32(p + 36), "this kind of attention or basis");
 	for (int i = 0; i < 7; i++) {
-		must(g32(p + 4 * i), "a size of 0");
+		must(g32(p + 4 * i) != 0, "a size of 0");
 		known(g32(p + 4 * i) <= limit[i], "a model of this size");
 	}
 	s.layers = g32(p), s.heads_q = g32(p + 4), s.heads_kv = g32(p + 8), s.d_k = g32(p + 12), s.d_v = g32(p + 16);

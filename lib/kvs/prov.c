@@ -83,9 +83,9 @@ parse(const uint8_t *json, size_t n, json_t **out, struct kv_err *err)
 		return kv_fail(err, KV_ECORRUPT, "%zu bytes of JSON", n);
 	if ((rc = check_shape(text, n, err)) != KV_OK)
 		return rc;
+	errno = 0;	/* jansson calls most failed allocations a syntax error */
 	if (!(j = json_loadb(text, n, JSON_REJECT_DUPLICATES, &why)))
-		return json_error_code(&why) == json_error_out_of_memory
-			? kv_fail_mem(err, "JSON") : kv_fail(err, KV_ECORRUPT, "not JSON: line %d, column %d", why.line, why.column);
+		return errno == ENOMEM ? kv_fail_mem(err, "JSON") : kv_fail(err, KV_ECORRUPT, "not JSON: line %d, column %d", why.line, why.column);
 	if (!json_is_object(j)) {
 		json_decref(j);
 		return kv_fail(err, KV_ECORRUPT, "JSON that is not an object");

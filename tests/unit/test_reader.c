@@ -95,8 +95,18 @@ damage(const struct kv_buf *b, size_t seam, const char *what)
 static void
 test_damage(void)
 {
+	static const char *const files[] = { "good-packed", "good-mask-broken", "good-quant", "good-unknown-private" };
 	struct kv_buf b = { 0 };
 	uint8_t digest[16];
+	char path[64];
+
+	for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+		snprintf(path, sizeof path, "tests/files/%s.kvs", files[i]);
+		b.len = 0;
+		ok(snap_load(path, &b, &err) == KV_OK, "%s", files[i]);
+		damage(&b, SIZE_MAX, files[i]);
+	}
+	b.len = 0;
 
 	ok(snap_bytes(plain_tiny, digest, KVS_PACK_RAW, NULL, &b, &err) == KV_OK, "a snapshot to damage");
 	damage(&b, SIZE_MAX, "raw");

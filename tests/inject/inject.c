@@ -1,0 +1,158 @@
+/*
+ * Makes system calls and allocations of a program fail: LD_PRELOAD=inject.so KV_INJECT="write:3:ENOSPC read:0:short" kv-evict …
+ *
+ * Each word is CALL:N:WHAT. CALL: read write fsync close rename malloc (calloc and realloc count as malloc). N: the N-th call
+ * fails, N+ that one and all after it, 0 every one. WHAT: an error's name, or short: one byte is moved. Standard error is
+ * spared, so that messages arrive.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum call { READ, WRITE, FSYNC, CLOSE, RENAME, MALLOC, N_CALLS };
+enum { NOTHING = 0, SHORT = -1 };
+
+static const char *const names[N_CALLS] = { "read", "write", "fsync", "close", "rename", "malloc" };
+static const struct { const char *name; int what; } outcomes[] = { { "short", SHORT }, { "EINTR", EINTR }, { "ENOSPC", ENOSPC }, { "EIO", EIO },
+	{ "ENOMEM", ENOMEM }, { "EPIPE", EPIPE }, { "EACCES", EACCES } };
+
+static struct {
+	unsigned long at;	/* 0 = every call */
+	bool onwards;
+	int what;		/* NOTHING, SHORT or an errno */
+	atomic_ulong calls;
+} plan[N_CALLS];
+
+void *__libc_malloc(size_t);
+void *__libc_calloc(size_t, size_t);
+void *__libc_realloc(void *, size_t);
+
+static void
+read_word(const char *w, size_t len)
+{
+	for (int c = 0; c < N_CALLS; c++) {
+		size_t n = strlen(names[c]);
+		char *end;
+
+		if (len <= n || strncmp(w, names[c], n) || w[n] != ':')
+			continue;
+		plan[c].at = strtoul(w + n + 1, &end, 10);
+		plan[c].onwards = *end == '+';
+		end += plan[c].onwards;
+		for (size_t k = 0; *end == ':' && k < sizeof outcomes / sizeof outcomes[0]; k++)
+			if (!strncmp(end + 1, outcomes[k].name, strlen(outcomes[k].name)))
+				plan[c].what = outcomes[k].what;
+		if (plan[c].what != NOTHING)
+			return;
+	}
+	/* A test whose fault is misspelt must not pass. */
+	static const char bad[] = "inject: KV_INJECT is not understood\n";
+	syscall(SYS_write, STDERR_FILENO, bad, sizeof bad - 1);
+	_exit(99);
+}
+
+__attribute__((constructor)) static void
+read_plan(void)
+{
+	const char *w = getenv("KV_INJECT");
+
+	while (w && *w) {
+		size_t len = strcspn(w, " ");
+
+		if (len)
+			read_word(w, len);
+		w += len + (w[len] == ' ');
+	}
+}
+
+/* What is to happen to this call. */
+static int
+outcome(enum call c)
+{
+	unsigned long n;
+
+	if (plan[c].what == NOTHING)
+		return NOTHING;
+	n = atomic_fetch_add(&plan[c].calls, 1) + 1;
+	return !plan[c].at || n == plan[c].at || (plan[c].onwards && n > plan[c].at) ? plan[c].what : NOTHING;
+}
+
+/* True: the call fails; errno is set. */
+static bool
+fails(enum call c)
+{
+	int what = outcome(c);
+
+	if (what > 0)
+		errno = what;
+	return what > 0;
+}
+
+ssize_t
+read(int fd, void *buf, size_t n)
+{
+	int what = outcome(READ);
+
+	if (what > 0) {
+		errno = what;
+		return -1;
+	}
+	return syscall(SYS_read, fd, buf, what == SHORT && n ? 1 : n);
+}
+
+ssize_t
+write(int fd, const void *buf, size_t n)
+{
+	int what = fd == STDERR_FILENO ? NOTHING : outcome(WRITE);
+
+	if (what > 0) {
+		errno = what;
+		return -1;
+	}
+	return syscall(SYS_write, fd, buf, what == SHORT && n ? 1 : n);
+}
+
+int
+fsync(int fd)
+{
+	return fails(FSYNC) ? -1 : (int)syscall(SYS_fsync, fd);
+}
+
+int
+close(int fd)
+{
+	int rc = (int)syscall(SYS_close, fd);
+
+	return fd > STDERR_FILENO && fails(CLOSE) ? -1 : rc;
+}
+
+int
+rename(const char *from, const char *to)
+{
+	return fails(RENAME) ? -1 : renameat(AT_FDCWD, from, AT_FDCWD, to);
+}
+
+void *
+malloc(size_t n)
+{
+	return fails(MALLOC) ? NULL : __libc_malloc(n);
+}
+
+void *
+calloc(size_t n, size_t size)
+{
+	return fails(MALLOC) ? NULL : __libc_calloc(n, size);
+}
+
+void *
+realloc(void *p, size_t n)
+{
+	return fails(MALLOC) ? NULL : __libc_realloc(p, n);
+}
