@@ -18,7 +18,8 @@ struct kv_chat {
 	bool trim;			/* messages lose white space at both ends */
 };
 
-#define CHATML "<|im_start|>system\n", "<|im_end|>\n", "<|im_start|>user\n", "<|im_end|>\n", "<|im_start|>assistant\n", "<|im_end|>\n"
+#define CHATML "<|im_start|>system\n", "<|im_end|>\n", "<|im_start|>user\n", "<|im_end|>\n", \
+	"<|im_start|>assistant\n", "<|im_end|>\n"
 #define LLAMA3(role) "<|start_header_id|>" role "<|end_header_id|>\n\n"
 #define ZEPHYR "<|system|>\n", "</s>\n", "<|user|>\n", "</s>\n", "<|assistant|>\n", "</s>\n"
 
@@ -26,7 +27,8 @@ static const struct kv_chat templates[] = {
 	{ "chatml", CHATML, NULL, false, false },
 	{ "smollm2", CHATML, "You are a helpful AI assistant named SmolLM, trained by Hugging Face", false, false },
 	{ "qwen2.5", CHATML, "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.", false, false },
-	{ "llama3", LLAMA3("system"), "<|eot_id|>", LLAMA3("user"), "<|eot_id|>", LLAMA3("assistant"), "<|eot_id|>", NULL, false, true },
+	{ "llama3", LLAMA3("system"), "<|eot_id|>", LLAMA3("user"), "<|eot_id|>", LLAMA3("assistant"), "<|eot_id|>",
+	  NULL, false, true },
 	{ "llama2", "<<SYS>>\n", "\n<</SYS>>\n\n", "[INST] ", "", " [/INST]", "</s>", NULL, true, false },
 	{ "mistral-v1", "", "\n\n", " [INST] ", "", " [/INST]", "</s>", NULL, true, false },
 	{ "mistral-v3", "", "\n\n", "[INST] ", "", "[/INST]", "</s>", NULL, true, false },
@@ -69,7 +71,8 @@ by_name(const char *name)
 const char *
 kv_chat_names(void)
 {
-	return "chatml smollm2 qwen2.5 llama3 llama2 mistral-v1 mistral-v3 mistral-v3-tekken mistral-v7 mistral-v7-tekken zephyr tinyllama gemma";
+	return "chatml smollm2 qwen2.5 llama3 llama2 mistral-v1 mistral-v3 mistral-v3-tekken mistral-v7 mistral-v7-tekken zephyr "
+	       "tinyllama gemma";
 }
 
 static bool
@@ -125,7 +128,8 @@ from_model(const struct kv_gguf *g, const struct kv_chat **out, bool *guessed, s
 	char hex[33];
 
 	if (rc == KV_END)
-		return kv_fail(err, KV_EUNSUP, "%s: the model has no chat template: use --template NAME or --template none", kv_gguf_name(g));
+		return kv_fail(err, KV_EUNSUP, "%s: the model has no chat template: use --template NAME or --template none",
+			       kv_gguf_name(g));
 	if (rc != KV_OK)
 		return rc;
 	kvs_hash128(s.p, s.n, hash);
@@ -153,8 +157,8 @@ kv_chat_find(const struct kv_gguf *g, const char *name, const struct kv_chat **o
 	if (!strcmp(name, "auto"))
 		return from_model(g, out, guessed, err);
 	if (!(c = by_name(name)))
-		return kv_fail(err, KV_EUSAGE, "--template: '%s' is not known; there are auto none %s", kv_quote(q, sizeof q, name, strlen(name)),
-			       kv_chat_names());
+		return kv_fail(err, KV_EUSAGE, "--template: '%s' is not known; there are auto none %s",
+			       kv_quote(q, sizeof q, name, strlen(name)), kv_chat_names());
 	*out = c;
 	*guessed = false;
 	return KV_OK;
@@ -239,7 +243,8 @@ add_system(const struct kv_chat *c, const char *system, struct kv_prompt *p)
 }
 
 enum kv_status
-kv_chat_render(const struct kv_chat *c, const char *system, const char *user, size_t n, bool first, struct kv_prompt *out, struct kv_err *err)
+kv_chat_render(const struct kv_chat *c, const char *system, const char *user, size_t n, bool first,
+	struct kv_prompt *out, struct kv_err *err)
 {
 	const char *say = !first ? NULL : system ? system : c->system;
 

@@ -27,7 +27,8 @@ void kv_prompt_free(struct kv_prompt *p);
  * stand in front (system NULL = the template's default, "" = none). Otherwise only the next message is rendered, without a system
  * message; what has to come before it kv_chat_turn says.
  */
-enum kv_status kv_chat_render(const struct kv_chat *c, const char *system, const char *user, size_t n, bool first, struct kv_prompt *out, struct kv_err *err);
+enum kv_status kv_chat_render(const struct kv_chat *c, const char *system, const char *user, size_t n, bool first,
+	struct kv_prompt *out, struct kv_err *err);
 
 /* Text that ends an assistant's turn ("<|im_end|>\n"), what opens one. May be "". */
 const char *kv_chat_closing(const struct kv_chat *c);
@@ -45,6 +46,7 @@ enum kv_turn {
  * where the ids end with the end-of-turn token alone, else "". Control tokens count only as such: the same letters in plain text do
  * not end a turn.
  */
-enum kv_status kv_chat_turn(const struct kv_chat *c, const struct kv_tokenizer *t, const uint32_t *ids, size_t n, enum kv_turn *turn, const char **before, struct kv_err *err);
+enum kv_status kv_chat_turn(const struct kv_chat *c, const struct kv_tokenizer *t, const uint32_t *ids, size_t n, enum kv_turn *turn,
+	const char **before, struct kv_err *err);
 
 #endif

@@ -154,7 +154,8 @@ read_pairs(struct cursor *c, struct kv_gguf *g, uint64_t n)
 	char q[80];
 
 	if (n > MAX_PAIRS || n > left(c) / MIN_PAIR)
-		corrupt(c, "%" PRIu64 " metadata pairs promised, more than %s", n, n > MAX_PAIRS ? "65536" : "the file can hold");
+		corrupt(c, "%" PRIu64 " metadata pairs promised, more than %s", n,
+			n > MAX_PAIRS ? "65536" : "the file can hold");
 	if (c->rc != KV_OK)
 		return c->rc;
 	if (!(g->pair = kv_array_new((size_t)n, sizeof *g->pair)) || !kv_gguf_names_new(&g->keys, (size_t)n))
@@ -188,7 +189,8 @@ size_tensor(struct cursor *c, struct kv_tensor *t, const char *q, bool *known)
 	if (!*known)
 		return;
 	if (t->dim[0] % w->values)
-		corrupt(c, "tensor '%s' has rows of %" PRIu64 " values, no multiple of %u as %s asks for", q, t->dim[0], w->values, w->name);
+		corrupt(c, "tensor '%s' has rows of %" PRIu64 " values, no multiple of %u as %s asks for", q, t->dim[0],
+			w->values, w->name);
 	else if (!kv_mul((size_t)t->dim[0] / w->values, w->bytes, &bytes) || !kv_mul(bytes, rows, &bytes))
 		corrupt(c, "tensor '%s' has more bytes than can be counted", q);
 	t->bytes = bytes;
@@ -268,7 +270,8 @@ check_overlap(struct cursor *c, const struct kv_gguf *g)
 		if (sorted[i - 1]->data + sorted[i - 1]->bytes > sorted[i]->data) {
 			char a[80], b[80];
 
-			corrupt(c, "tensors '%s' and '%s' share bytes", kv_quote(a, sizeof a, sorted[i - 1]->name.p, sorted[i - 1]->name.n),
+			corrupt(c, "tensors '%s' and '%s' share bytes",
+				kv_quote(a, sizeof a, sorted[i - 1]->name.p, sorted[i - 1]->name.n),
 				kv_quote(b, sizeof b, sorted[i]->name.p, sorted[i]->name.n));
 			break;
 		}
@@ -337,13 +340,14 @@ check_general(struct cursor *c, const struct kv_gguf *g, uint64_t *align)
 	if (p) {
 		*align = p->type == KV_GGUF_U32 ? le32_get(p->value) : 0;
 		if (*align < 8 || *align & (*align - 1))
-			return kv_fail(c->err, KV_ECORRUPT, "%s: key 'general.alignment' is not a power of two, 8 or more, of type u32", g->name);
+			return kv_fail(c->err, KV_ECORRUPT, 
+				       "%s: key 'general.alignment' is not a power of two, 8 or more, of type u32", g->name);
 	}
 	if ((rc = kv_gguf_u64(g, "split.count", UINT16_MAX, &parts, c->err)) != KV_OK && rc != KV_END)
 		return rc;
 	if (parts > 1)
-		return kv_fail(c->err, KV_EUNSUP, "%s: one part of a model split into %" PRIu64 " files; join them first (gguf-split --merge)",
-			       g->name, parts);
+		return kv_fail(c->err, KV_EUNSUP, "%s: one part of a model split into %" PRIu64 " files; join them first "
+			       "(gguf-split --merge)", g->name, parts);
 	return KV_OK;
 }
 
@@ -363,7 +367,8 @@ kv_gguf_parse(struct kv_gguf *g, struct kv_err *err)
 	if ((rc = read_pairs(&c, g, n_pairs)) != KV_OK || (rc = check_general(&c, g, &align)) != KV_OK)
 		return rc;
 	if (n_tensors > MAX_TENSORS || n_tensors > left(&c) / MIN_TENSOR) {
-		corrupt(&c, "%" PRIu64 " tensors promised, more than %s", n_tensors, n_tensors > MAX_TENSORS ? "65536" : "the file can hold");
+		corrupt(&c, "%" PRIu64 " tensors promised, more than %s", n_tensors,
+			n_tensors > MAX_TENSORS ? "65536" : "the file can hold");
 		return c.rc;
 	}
 	g->tensor = kv_array_new((size_t)n_tensors, sizeof *g->tensor);

@@ -40,7 +40,8 @@ good_until(const uint8_t *p, size_t i, size_t n)
 
 /* A copy with U+FFFD for each byte that belongs to no character; owned goes along with it. */
 static void
-repair(const uint8_t *p, size_t n, size_t bad, const uint8_t *mask, struct kv_buf *text, struct kv_buf *owned, struct kv_encode_notes *notes)
+repair(const uint8_t *p, size_t n, size_t bad, const uint8_t *mask, struct kv_buf *text, struct kv_buf *owned,
+	struct kv_encode_notes *notes)
 {
 	if (notes && !notes->bad_utf8)
 		notes->first_bad = bad;

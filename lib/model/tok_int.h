@@ -104,7 +104,8 @@ void kv_splitter_start(struct kv_splitter *s, const char *text, size_t n);
 enum kv_status kv_splitter_next(struct kv_splitter *s, struct kv_str *piece, struct kv_err *err);
 
 /* Appends the ids of one piece; of SPM text, spaces already replaced (tok_merge.c). */
-enum kv_status kv_tok_piece(struct kv_tokenizer *t, struct kv_str piece, struct kv_ids *out, struct kv_encode_notes *notes, struct kv_err *err);
+enum kv_status kv_tok_piece(struct kv_tokenizer *t, struct kv_str piece, struct kv_ids *out, struct kv_encode_notes *notes,
+	struct kv_err *err);
 
 /* A special token in a text (tok_special.c). */
 struct kv_tok_hit {
@@ -112,6 +113,7 @@ struct kv_tok_hit {
 	uint32_t id;
 };
 
-enum kv_status kv_tok_specials(const struct kv_tokenizer *t, const char *text, size_t n, const struct kv_encode *how, struct kv_tok_hit **hits, size_t *n_hits, struct kv_err *err);
+enum kv_status kv_tok_specials(const struct kv_tokenizer *t, const char *text, size_t n, const struct kv_encode *how,
+	struct kv_tok_hit **hits, size_t *n_hits, struct kv_err *err);
 
 #endif

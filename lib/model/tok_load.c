@@ -232,7 +232,8 @@ load_bpe(struct kv_tokenizer *t, const struct kv_gguf *g, struct kv_err *err)
 	if ((rc = kv_tok_rule(pre, &rule, err)) != KV_OK)
 		return err ? kv_err_in(err, "%s", kv_gguf_name(g)) : rc;
 	if (rule.guess)
-		add_note(t, "the model does not say how its tokenizer splits text; a general rule is used and may not be the one it was trained with");
+		add_note(t, "the model does not say how its tokenizer splits text; a general rule is used, which may not be "
+			"the one that it was trained with");
 	t->ignore_merges = rule.ignore_merges;
 	t->add_bos = rule.add_bos;
 	if ((rc = load_merges(t, g, err)) != KV_OK)
@@ -312,7 +313,8 @@ static enum kv_status
 load_special(struct kv_tokenizer *t, const struct kv_gguf *g, struct kv_err *err)
 {
 	static const char *const ends[] = {
-		"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>", "<EOT>", "</s>", "<|end_of_text|>",
+		"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>", "<EOT>", "</s>",
+		"<|end_of_text|>",
 	};
 	uint32_t eot = KV_NO_TOKEN, eom = KV_NO_TOKEN;
 	enum kv_status rc;

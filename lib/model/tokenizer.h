@@ -41,8 +41,8 @@ struct kv_encode_notes {
 };
 
 /* Appends the ids of text[0..n). Adds neither BOS nor EOS. notes may be NULL. */
-enum kv_status kv_encode(struct kv_tokenizer *t, const char *text, size_t n, const struct kv_encode *how, struct kv_ids *out,
-	struct kv_encode_notes *notes, struct kv_err *err);
+enum kv_status kv_encode(struct kv_tokenizer *t, const char *text, size_t n, const struct kv_encode *how,
+	struct kv_ids *out, struct kv_encode_notes *notes, struct kv_err *err);
 
 #define KV_NO_TOKEN UINT32_MAX
 uint32_t kv_token_bos(const struct kv_tokenizer *t);	/* KV_NO_TOKEN: none */

@@ -61,7 +61,8 @@ void gb_raw(struct ggufbuild *b, const void *p, size_t n);
 void gb_raw_u64(struct ggufbuild *b, uint64_t v);
 
 /* The data is padded to the alignment; the offset is made. */
-void gb_tensor(struct ggufbuild *b, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *dim, const void *data, size_t bytes);
+void gb_tensor(struct ggufbuild *b, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *dim,
+	const void *data, size_t bytes);
 /* Only the entry, with any offset: for wrong ones. */
 void gb_tensor_info(struct ggufbuild *b, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *dim, uint64_t offset);
 
