@@ -260,7 +260,7 @@ get_outer(const struct kv_loader *l)
 	snprintf(key, sizeof key, "%s.vocab_size", g->arch);
 	rc = kv_gguf_u64(m->gguf, key, UINT32_MAX, &said, l->err);
 	if (rc == KV_OK && said != g->n_vocab)
-		return kv_loader_fail(l, KV_ECORRUPT, "key %s is %llu, the embedding has %u rows", key, (unsigned long long)said, g->n_vocab);
+		return kv_loader_fail(l, KV_ECORRUPT, "key '%s' is %llu, the embedding has %u rows", key, (unsigned long long)said, g->n_vocab);
 	if (rc != KV_OK && rc != KV_END)
 		return rc;
 	if ((rc = matrix(l, "token_embd.weight", g->n_embd, g->n_vocab, &m->embd)) != KV_OK)
