@@ -94,7 +94,8 @@ maybe_int(const struct kv_loader *l, const char *name, uint64_t min, uint64_t ma
 	if (rc != KV_OK)
 		return rc;
 	if (v < min)
-		return kv_loader_fail(l, KV_ECORRUPT, "key '%s' is %llu, less than %llu", k.s, (unsigned long long)v, (unsigned long long)min);
+		return kv_loader_fail(l, KV_ECORRUPT, "key '%s' is %llu, less than %llu", k.s, (unsigned long long)v,
+			(unsigned long long)min);
 	*out = (uint32_t)v;
 	return KV_OK;
 }
@@ -167,8 +168,8 @@ refuse_others(const struct kv_loader *l)
 		return rc;
 	if (n)
 		return kv_loader_fail(l, KV_EUNSUP, "a mixture of %u experts, which this version does not run", n);
-	if ((rc = maybe_int(l, "attention.sliding_window_pattern", 0, UINT32_MAX, &n)) != KV_END)
-		return rc != KV_OK ? rc : kv_loader_fail(l, KV_EUNSUP, "layers with and without a window, which this version does not run");
+	if (maybe_int(l, "attention.sliding_window_pattern", 0, UINT32_MAX, &n) != KV_END)
+		return kv_loader_fail(l, KV_EUNSUP, "layers with and without a window, which this version does not run");
 	return KV_OK;
 }
 
@@ -284,7 +285,8 @@ read_rope(struct kv_loader *l)
 	if (r->n_rot % 2 || r->n_rot > g->d_k)
 		return kv_loader_fail(l, KV_ECORRUPT, "RoPE turns %u of %u channels", r->n_rot, g->d_k);
 	if (r->kind == KVS_ROPE_NORM && r->n_rot != g->d_k)
-		return kv_loader_fail(l, KV_EUNSUP, "RoPE turns %u of %u channels, which this version does not run in a llama model", r->n_rot, g->d_k);
+		return kv_loader_fail(l, KV_EUNSUP, "RoPE turns %u of %u channels, which this version does not run in a llama model",
+			r->n_rot, g->d_k);
 	if (r->scaling == KVS_SCALE_NONE)
 		r->factor = 1;
 	if (r->scaling == KVS_SCALE_LINEAR && r->factor == 1)
