@@ -1,6 +1,6 @@
 /*
- * Attention of a batch, a tile of queries at a time against blocks of keys, with a running maximum and sum (FlashAttention): the scores
- * of a tile never take more than one block. The query heads of a kv head stand in one tile, and its keys are turned once for all.
+ * Attention of a batch, a tile of queries at a time against blocks of keys, with a running maximum and sum (FlashAttention): the
+ * scores of a tile never take more than one block. The query heads of a kv head stand in one tile, its keys are turned once for all.
  */
 #include "kernel/attend.h"
 

@@ -78,15 +78,15 @@ kv_attn_values(const struct kv_attn *a, const struct kv_attn_list *l, struct kv_
 }
 
 /* tanh u = 1 - 2 / (e^2u + 1) */
-KV_CLONES void
-kv_attn_soft_cap(float *s, size_t n, float cap)
+KV_CLONES static void
+soft_cap(float *s, size_t n, float cap)
 {
 	for (size_t j = 0; j < n; j++)
 		s[j] = cap * (1 - 2 / (kv_expf(2 * (s[j] / cap)) + 1));
 }
 
-KV_CLONES float
-kv_attn_top(const float *s, size_t n)
+KV_CLONES static float
+largest(const float *s, size_t n)
 {
 	float part[16], top = -FLT_MAX;
 	size_t j = 0;
@@ -103,8 +103,8 @@ kv_attn_top(const float *s, size_t n)
 	return top;
 }
 
-KV_CLONES double
-kv_attn_exp(float *s, size_t n, float top)
+KV_CLONES static double
+exp_and_sum(float *s, size_t n, float top)
 {
 	double part[16] = { 0 }, sum = 0;
 	size_t j = 0;
@@ -119,4 +119,22 @@ kv_attn_exp(float *s, size_t n, float top)
 	for (size_t i = 0; i < 16; i++)
 		sum += part[i];
 	return sum;
+}
+
+void
+kv_attn_soft_cap(float *s, size_t n, float cap)
+{
+	soft_cap(s, n, cap);
+}
+
+float
+kv_attn_top(const float *s, size_t n)
+{
+	return largest(s, n);
+}
+
+double
+kv_attn_exp(float *s, size_t n, float top)
+{
+	return exp_and_sum(s, n, top);
 }

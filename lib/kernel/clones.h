@@ -1,7 +1,7 @@
 /*
- * KV_CLONES before a function of plain loops: compiled for several levels of the processor, the right one taken at load time. Results
- * are the same at each, since products and sums are never contracted (-ffp-contract=off). Not under sanitizers, which run before
- * the choice is made.
+ * KV_CLONES before a static function of plain loops: compiled for several levels of the processor, the right one taken at load
+ * time. Results are the same at each, since products and sums are never contracted (-ffp-contract=off). Not under sanitizers,
+ * which run before the choice is made. (Static, because clang 14 gives the name of an external one to nobody.)
  */
 #ifndef KV_KERNEL_CLONES_H
 #define KV_KERNEL_CLONES_H

@@ -28,7 +28,8 @@ struct kv_engine {
 	const struct kv_ops *ops;
 	struct kv_pool *pool;
 
-	struct kvs_rope rope[KVS_MAX_ROPE];	/* what angles were made from: the snapshot's tables, which may differ from the model's a little */
+	/* The tables that angles were made from: the snapshot's, which may differ from the model's a little. */
+	struct kvs_rope rope[KVS_MAX_ROPE];
 	struct kv_angles *angles[KVS_MAX_ROPE];
 	struct turned query, *key;		/* key [K]: positions of lists, mostly the same in all heads and layers */
 	struct kv_attn_list *list;		/* [K] */
@@ -230,14 +231,15 @@ static enum kv_status
 append(const struct kv_engine *e, struct kv_cache *c, unsigned layer, size_t m, struct kv_err *err)
 {
 	const struct kvs_geom *g = &c->geom;
+	size_t row_k = (size_t)g->n_heads_kv * g->d_k, row_v = (size_t)g->n_heads_kv * g->d_v;
 
 	for (uint32_t h = 0; h < g->n_heads_kv; h++) {
 		struct kv_list *l = kv_cache_list(c, layer, h);
 		uint32_t first = l->n - (uint32_t)m;
 		enum kv_status rc;
 
-		if ((rc = kv_rows_put(&l->k, first, (uint32_t)m, e->k + h * g->d_k, (size_t)g->n_heads_kv * g->d_k, err)) != KV_OK ||
-			(rc = kv_rows_put(&l->v, first, (uint32_t)m, e->v + h * g->d_v, (size_t)g->n_heads_kv * g->d_v, err)) != KV_OK) {
+		if ((rc = kv_rows_put(&l->k, first, (uint32_t)m, e->k + h * g->d_k, row_k, err)) != KV_OK ||
+			(rc = kv_rows_put(&l->v, first, (uint32_t)m, e->v + h * g->d_v, row_v, err)) != KV_OK) {
 			kv_err_in(err, "layer %u head %u", layer, h);
 			return rc;
 		}
@@ -279,7 +281,8 @@ attend(struct kv_engine *e, struct kv_cache *c, unsigned layer, size_t m, const 
  *	x += Wo attend(q, K, V) + bo			K, V with k, v appended
  */
 static enum kv_status
-attention(struct kv_engine *e, struct kv_cache *c, unsigned layer, size_t m, const int32_t *pos, const struct kv_observe *see, struct kv_err *err)
+attention(struct kv_engine *e, struct kv_cache *c, unsigned layer, size_t m, const int32_t *pos, const struct kv_observe *see,
+	struct kv_err *err)
 {
 	const struct kvs_geom *g = &c->geom;
 	const struct kv_block *b = &e->m->block[layer];

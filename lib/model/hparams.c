@@ -54,7 +54,7 @@ key_of(const struct kv_loader *l, const char *name)
 static enum kv_status
 missing(const struct kv_loader *l, const char *name)
 {
-	return kv_loader_fail(l, KV_ECORRUPT, "key %s is missing", key_of(l, name).s);
+	return kv_loader_fail(l, KV_ECORRUPT, "key '%s' is missing", key_of(l, name).s);
 }
 
 /* An array with a value per layer: all the same, or we cannot run it. */
@@ -68,12 +68,12 @@ one_of_array(const struct kv_loader *l, const char *key, uint64_t max, uint64_t 
 	if (rc != KV_OK)
 		return rc;
 	if (kv_gguf_elem_u64(&a, 0, max, &first) != KV_OK)
-		return kv_loader_fail(l, KV_ECORRUPT, "key %s: an array without a first number in range", key);
+		return kv_loader_fail(l, KV_ECORRUPT, "key '%s': an array without a first number in range", key);
 	for (uint64_t i = 1; i < a.n; i++) {
 		if (kv_gguf_elem_u64(&a, i, max, &v) != KV_OK)
-			return kv_loader_fail(l, KV_ECORRUPT, "key %s: element %llu is out of range", key, (unsigned long long)i);
+			return kv_loader_fail(l, KV_ECORRUPT, "key '%s': element %llu is out of range", key, (unsigned long long)i);
 		if (v != first)
-			return kv_loader_fail(l, KV_EUNSUP, "key %s differs between layers, which this program cannot run", key);
+			return kv_loader_fail(l, KV_EUNSUP, "key '%s' differs between layers, which this program cannot run", key);
 	}
 	*out = first;
 	return KV_OK;
@@ -94,7 +94,8 @@ maybe_int(const struct kv_loader *l, const char *name, uint64_t min, uint64_t ma
 	if (rc != KV_OK)
 		return rc;
 	if (v < min)
-		return kv_loader_fail(l, KV_ECORRUPT, "key %s is %llu, less than %llu", k.s, (unsigned long long)v, (unsigned long long)min);
+		return kv_loader_fail(l, KV_ECORRUPT, "key '%s' is %llu, less than %llu", k.s, (unsigned long long)v,
+			(unsigned long long)min);
 	*out = (uint32_t)v;
 	return KV_OK;
 }
@@ -129,7 +130,7 @@ real_or(const struct kv_loader *l, const char *name, float min, bool above, floa
 	if (rc != KV_OK)
 		return rc;
 	if (!isfinite(v) || v < min || (above && v == min))
-		return kv_loader_fail(l, KV_ECORRUPT, "key %s is %g, which is out of range", k.s, (double)v);
+		return kv_loader_fail(l, KV_ECORRUPT, "key '%s' is %g, which is out of range", k.s, (double)v);
 	*out = v;
 	return KV_OK;
 }
@@ -143,7 +144,7 @@ read_arch(struct kv_loader *l)
 	enum kv_status rc = kv_gguf_str(g, "general.architecture", &s, l->err);
 
 	if (rc == KV_END)
-		return kv_loader_fail(l, KV_ECORRUPT, "key general.architecture is missing");
+		return kv_loader_fail(l, KV_ECORRUPT, "key 'general.architecture' is missing");
 	if (rc != KV_OK)
 		return rc;
 	for (size_t i = 0; i < sizeof archs / sizeof *archs; i++)
@@ -160,20 +161,15 @@ read_arch(struct kv_loader *l)
 static enum kv_status
 refuse_others(const struct kv_loader *l)
 {
-	uint64_t v = 0;
 	uint32_t n = 0;
 	enum kv_status rc;
 
-	if ((rc = kv_gguf_u64(l->m->gguf, "split.count", UINT32_MAX, &v, l->err)) != KV_OK && rc != KV_END)
-		return rc;
-	if (v > 1)
-		return kv_loader_fail(l, KV_EUNSUP, "the model is split over %llu files: join them first", (unsigned long long)v);
 	if ((rc = int_or(l, "expert_count", 0, UINT32_MAX, &n)) != KV_OK)
 		return rc;
 	if (n)
 		return kv_loader_fail(l, KV_EUNSUP, "a mixture of %u experts, which this version does not run", n);
-	if ((rc = maybe_int(l, "attention.sliding_window_pattern", 0, UINT32_MAX, &n)) != KV_END)
-		return rc != KV_OK ? rc : kv_loader_fail(l, KV_EUNSUP, "layers with and without a window, which this version does not run");
+	if (maybe_int(l, "attention.sliding_window_pattern", 0, UINT32_MAX, &n) != KV_END)
+		return kv_loader_fail(l, KV_EUNSUP, "layers with and without a window, which this version does not run");
 	return KV_OK;
 }
 
@@ -289,7 +285,8 @@ read_rope(struct kv_loader *l)
 	if (r->n_rot % 2 || r->n_rot > g->d_k)
 		return kv_loader_fail(l, KV_ECORRUPT, "RoPE turns %u of %u channels", r->n_rot, g->d_k);
 	if (r->kind == KVS_ROPE_NORM && r->n_rot != g->d_k)
-		return kv_loader_fail(l, KV_EUNSUP, "RoPE turns %u of %u channels, which this version does not run in a llama model", r->n_rot, g->d_k);
+		return kv_loader_fail(l, KV_EUNSUP, "RoPE turns %u of %u channels, which this version does not run in a llama model",
+			r->n_rot, g->d_k);
 	if (r->scaling == KVS_SCALE_NONE)
 		r->factor = 1;
 	if (r->scaling == KVS_SCALE_LINEAR && r->factor == 1)

@@ -80,14 +80,15 @@ find(const struct kv_loader *l, const char *name, uint64_t n_in, uint64_t n_out,
 		return KV_END;
 	type = kv_wtype_info(t->type);
 	if (!type || !type->values)
-		return kv_loader_fail(l, KV_EUNSUP, "tensor %s is of type %s, which this version does not read", name, kv_wtype_name(t->type));
+		return kv_loader_fail(l, KV_EUNSUP, "tensor %s is of type %s, which this version does not read", name,
+			kv_wtype_name(t->type));
 	if (t->dim[0] != n_in || t->dim[1] != n_out || t->dim[2] != 1 || t->dim[3] != 1)
 		return kv_loader_fail(l, KV_ECORRUPT, "tensor %s has the shape [%llu, %llu, %llu, %llu], not [%llu, %llu]", name,
 			(unsigned long long)t->dim[0], (unsigned long long)t->dim[1], (unsigned long long)t->dim[2],
 			(unsigned long long)t->dim[3], (unsigned long long)n_in, (unsigned long long)n_out);
 	if (n_in % type->values || t->bytes / n_out < n_in / type->values * type->bytes)
-		return kv_loader_fail(l, KV_ECORRUPT, "tensor %s: rows of %llu values are no whole blocks of %s", name, (unsigned long long)n_in,
-			type->name);
+		return kv_loader_fail(l, KV_ECORRUPT, "tensor %s: rows of %llu values are no whole blocks of %s", name,
+			(unsigned long long)n_in, type->name);
 	*out = t;
 	return KV_OK;
 }
@@ -260,7 +261,8 @@ get_outer(const struct kv_loader *l)
 	snprintf(key, sizeof key, "%s.vocab_size", g->arch);
 	rc = kv_gguf_u64(m->gguf, key, UINT32_MAX, &said, l->err);
 	if (rc == KV_OK && said != g->n_vocab)
-		return kv_loader_fail(l, KV_ECORRUPT, "key %s is %llu, the embedding has %u rows", key, (unsigned long long)said, g->n_vocab);
+		return kv_loader_fail(l, KV_ECORRUPT, "key '%s' is %llu, the embedding has %u rows", key, (unsigned long long)said,
+			g->n_vocab);
 	if (rc != KV_OK && rc != KV_END)
 		return rc;
 	if ((rc = matrix(l, "token_embd.weight", g->n_embd, g->n_vocab, &m->embd)) != KV_OK)

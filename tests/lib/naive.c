@@ -204,15 +204,18 @@ attention(const struct run *s, size_t layer, double *x)
 {
 	const struct naive *r = s->r;
 	size_t e = r->n_embd, q = r->heads * r->d, kv = r->kv_heads * r->d;
-	double *norm = layer_tensor(s, layer, "attn_norm.weight"), *all = layer_tensor(s, layer, "attn_qkv.weight"), *all_b = layer_tensor(s, layer, "attn_qkv.bias");
-	double *wq = layer_tensor(s, layer, "attn_q.weight"), *wk = layer_tensor(s, layer, "attn_k.weight"), *wv = layer_tensor(s, layer, "attn_v.weight");
-	double *bq = layer_tensor(s, layer, "attn_q.bias"), *bk = layer_tensor(s, layer, "attn_k.bias"), *bv = layer_tensor(s, layer, "attn_v.bias");
+	double *norm = layer_tensor(s, layer, "attn_norm.weight");
+	double *all = layer_tensor(s, layer, "attn_qkv.weight"), *all_b = layer_tensor(s, layer, "attn_qkv.bias");
+	double *wq = layer_tensor(s, layer, "attn_q.weight"), *bq = layer_tensor(s, layer, "attn_q.bias");
+	double *wk = layer_tensor(s, layer, "attn_k.weight"), *bk = layer_tensor(s, layer, "attn_k.bias");
+	double *wv = layer_tensor(s, layer, "attn_v.weight"), *bv = layer_tensor(s, layer, "attn_v.bias");
 	double *nq = layer_tensor(s, layer, "attn_q_norm.weight"), *nk = layer_tensor(s, layer, "attn_k_norm.weight");
 	double *wo = layer_tensor(s, layer, "attn_output.weight"), *bo = layer_tensor(s, layer, "attn_output.bias");
 	double *h = zeros(e), *o = zeros(q), *y = zeros(e);
 
 	for (size_t i = 0; i < r->n; i++) {
-		double *qi = r->q + (layer * r->n + i) * q, *ki = r->k + (layer * r->n + i) * kv, *vi = r->v + (layer * r->n + i) * kv;
+		size_t row = layer * r->n + i;
+		double *qi = r->q + row * q, *ki = r->k + row * kv, *vi = r->v + row * kv;
 
 		rms(s, x + i * e, norm, e, h);
 		linear(all ? all : wq, all_b ? all_b : bq, h, e, q, qi);
@@ -244,8 +247,9 @@ feed_forward(const struct run *s, size_t layer, double *x)
 	const struct naive *r = s->r;
 	size_t e = r->n_embd, f = r->n_ff;
 	double *norm = layer_tensor(s, layer, "ffn_norm.weight");
-	double *wg = layer_tensor(s, layer, "ffn_gate.weight"), *wu = layer_tensor(s, layer, "ffn_up.weight"), *wd = layer_tensor(s, layer, "ffn_down.weight");
-	double *bg = layer_tensor(s, layer, "ffn_gate.bias"), *bu = layer_tensor(s, layer, "ffn_up.bias"), *bd = layer_tensor(s, layer, "ffn_down.bias");
+	double *wg = layer_tensor(s, layer, "ffn_gate.weight"), *bg = layer_tensor(s, layer, "ffn_gate.bias");
+	double *wu = layer_tensor(s, layer, "ffn_up.weight"), *bu = layer_tensor(s, layer, "ffn_up.bias");
+	double *wd = layer_tensor(s, layer, "ffn_down.weight"), *bd = layer_tensor(s, layer, "ffn_down.bias");
 	double *h = zeros(e), *g = zeros(f), *u = zeros(f), *y = zeros(e);
 
 	for (size_t i = 0; i < r->n; i++) {

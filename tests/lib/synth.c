@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ggufbuild.h"
 #include "kernel/quant.h"
 #include "model/sample.h"
 #include "synth_vocab.h"
@@ -315,5 +314,7 @@ synth_make(const struct synth *s, struct kv_buf *out)
 	put_norm(&m, "output_norm.weight", s->n_embd);
 	if (!s->tied)
 		put_matrix(&m, "output.weight", s->n_embd, n_vocab, 4);
+	if (s->more)
+		s->more(&m.b);
 	return gb_finish(&m.b, out);
 }

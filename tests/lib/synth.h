@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "ggufbuild.h"
 #include "util/mem.h"
 
 enum synth_rope { SYNTH_PLAIN, SYNTH_LINEAR, SYNTH_LLAMA3, SYNTH_YARN };
@@ -24,8 +25,9 @@ struct synth {
 	float softcap, final_softcap;
 	enum synth_rope rope;
 	float theta;
-	/* Left out, or spoiled, for tests of refusals; NULL: nothing. */
-	const char *without;	/* a key or tensor that is not written */
+	/* For tests of refusals; NULL: nothing. */
+	const char *without;			/* a key (after "arch.") or tensor that is not written */
+	void (*more)(struct ggufbuild *b);	/* writes more keys and tensors */
 };
 
 /* Whatever suits the architecture and the type. */

@@ -278,7 +278,7 @@ scene_make(struct scene *s, size_t heads, size_t kv_heads, size_t d_k, size_t d_
 	for (size_t g = 0; g < kv_heads; g++) {
 		uint32_t *src = malloc(n[g] * sizeof *src);
 		int32_t *pos = malloc(n[g] * sizeof *pos);
-		float *cs = malloc((n[g] * n_rot + 1) * sizeof *cs);
+		float *cs = n_rot ? malloc(n[g] * n_rot * sizeof *cs) : NULL;
 
 		for (size_t j = 0; j < n[g]; j++) {
 			src[j] = j + m < n[g] ? (uint32_t)(3 * j + g) : before + (uint32_t)(j + m - n[g]);
@@ -287,7 +287,7 @@ scene_make(struct scene *s, size_t heads, size_t kv_heads, size_t d_k, size_t d_
 		if (n_rot)
 			kv_angles_get(s->angles, pos, n[g], cs);
 		s->list[g] = (struct kv_attn_list){ n[g], random_rows(dtype, n[g] * d_k), random_rows(dtype, n[g] * d_v), (uint8_t)dtype,
-			(uint8_t)dtype, src, pos, n_rot ? cs : NULL };
+			(uint8_t)dtype, src, pos, cs };
 	}
 }
 
@@ -302,7 +302,7 @@ scene_free(struct scene *s)
 		p[n++] = s->list[g].v;
 		p[n++] = s->list[g].src;
 		p[n++] = s->list[g].pos;
-		p[n++] = s->list[g].angles;
+		p[n++] = s->list[g].angles;	/* NULL where nothing turns */
 	}
 	p[n++] = s->a.q_src;
 	p[n++] = s->a.q_pos;
