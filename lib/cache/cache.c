@@ -162,7 +162,8 @@ make_room(struct kv_cache *c, uint32_t m, bool exact, struct kv_err *err)
 	enum kv_status rc;
 
 	if (m > (uint32_t)(INT32_MAX - c->state.next_pos))
-		return kv_fail(err, KV_EFIT, "%u more tokens would stand beyond position 2147483647: run kv-reposition --compact first", m);
+		return kv_fail(err, KV_EFIT, "%u more tokens would stand beyond position 2147483647: run kv-reposition --compact first",
+			m);
 	if (c->state.consumed > UINT32_MAX - m)
 		return kv_fail(err, KV_EFIT, "a snapshot counts no more than 4294967295 tokens");
 	for (size_t i = 0; i < n_lists(c); i++) {

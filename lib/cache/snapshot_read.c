@@ -179,8 +179,8 @@ take_rows(struct kv_cache *c, const struct kvs_frame *f, const uint8_t *raw, str
 	if (r.mask || r.rotated || r.scheme || !kvs_dtype_size(r.dtype))
 		return kv_fail(err, KV_EUNSUP, "pruned or quantised rows: this version reads plain ones");
 	if (rows->n_held && rows->dtype != r.dtype)
-		return kv_fail(err, KV_EUNSUP, "rows of %s behind rows of %s: this version reads lists of one element type", kvs_dtype_name(r.dtype),
-			kvs_dtype_name(rows->dtype));
+		return kv_fail(err, KV_EUNSUP, "rows of %s behind rows of %s: this version reads lists of one element type",
+			kvs_dtype_name(r.dtype), kvs_dtype_name(rows->dtype));
 	rows->dtype = r.dtype;
 	return kv_held_add(&rows->held, &rows->n_held, f, err);
 }

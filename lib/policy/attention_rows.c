@@ -168,7 +168,8 @@ dot(const float *a, const float *b, size_t n)
 
 /* z [n] = scaled products with the keys that the query sees, -inf for the others; the largest of them is returned. */
 static float
-products(const struct kv_cache *c, unsigned layer, const struct kv_list *l, uint32_t src, int32_t pos, const float *q, const float *keys, float *z)
+products(const struct kv_cache *c, unsigned layer, const struct kv_list *l, uint32_t src, int32_t pos, const float *q, const float *keys,
+	float *z)
 {
 	const struct kvs_geom *g = &c->geom;
 	uint32_t window = g->layer[layer].window;

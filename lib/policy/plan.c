@@ -67,7 +67,7 @@ set_budgets(struct making *m, struct kv_err *err)
 			suffices &= kv_amount_of(m->how->opts->budget, l[i].n) >= l[i].n;
 		}
 		if (!same && (!suffices || m->how->want_scores))
-			return fail_at(m, u * p->per_unit, "its lists hold different tokens, one kept set for all cannot be: take --scope head", err);
+			return fail_at(m, u * p->per_unit, "its lists hold different tokens, so they need --scope head", err);
 		p->choice[u] = (struct kv_choice){ .n = l->n, .k = k < l->n ? (uint32_t)k : l->n };
 	}
 	return KV_OK;

@@ -28,7 +28,8 @@ struct kv_plan_how {
  * Loads the rows that the policy reads, of those lists alone that lose something. KV_EFIT: lists of one scope hold different tokens, more
  * entries are protected than fit the budget, a score is not a number.
  */
-enum kv_status kv_plan_make(const struct kv_plan_how *how, struct kv_cache *c, struct kv_pool *pool, struct kv_plan **out, struct kv_err *err);
+enum kv_status kv_plan_make(const struct kv_plan_how *how, struct kv_cache *c, struct kv_pool *pool, struct kv_plan **out,
+	struct kv_err *err);
 /* Cuts the lists. On failure the cache must not be used any more. */
 enum kv_status kv_plan_apply(const struct kv_plan *p, struct kv_cache *c, struct kv_pool *pool, struct kv_err *err);
 void kv_plan_free(struct kv_plan *p);

@@ -13,7 +13,8 @@ void kv_turns_free(struct kv_turns *t);
 /*
  * out, a block [n][d_k]: the keys of a list in f32, turned to their positions. K must be loaded. To be shared by all queries of the list.
  */
-enum kv_status kv_keys_turned(const struct kv_cache *c, const struct kv_turns *t, unsigned layer, unsigned head, float **out, struct kv_err *err);
+enum kv_status kv_keys_turned(const struct kv_cache *c, const struct kv_turns *t, unsigned layer, unsigned head, float **out,
+	struct kv_err *err);
 
 /*
  * row [n] = what recorded query w of query head q_head pays to the entries of its kv head; 0 for those that it could not see. f32 products,

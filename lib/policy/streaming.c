@@ -1,5 +1,6 @@
 /*
- * StreamingLLM: attention sinks, the first entries, and the most recent ones. The method renumbers positions as well: kv-reposition --compact.
+ * StreamingLLM: attention sinks, the first entries, and the most recent ones. The method renumbers positions as well, which is
+ * kv-reposition --compact here.
  */
 #include "policy/policy.h"
 

@@ -100,7 +100,8 @@ set_policy_named(struct evict *e, const char *name, struct kv_err *err)
 	char q[60];
 
 	if (!p)
-		return kv_fail(err, KV_EUSAGE, "--policy: there is no policy '%s', see --list", kv_quote(q, sizeof q, name, strlen(name)));
+		return kv_fail(err, KV_EUSAGE, "--policy: there is no policy '%s', see --list",
+			kv_quote(q, sizeof q, name, strlen(name)));
 	return set_policy(e, p, err);
 }
 
@@ -187,9 +188,11 @@ check_budget(const struct evict *e, struct kv_err *err)
 	if (o->budget.den)
 		return KV_OK;
 	if (o->budget.num < (uint64_t)(sinks + newest))
-		return kv_fail(err, KV_EUSAGE, "-k %" PRIu64 " is less than the %" PRId64 " entries that are protected", o->budget.num, sinks + newest);
+		return kv_fail(err, KV_EUSAGE, "-k %" PRIu64 " is less than the %" PRId64 " entries that are protected",
+			o->budget.num, sinks + newest);
 	if (by_age && o->budget.num < (uint64_t)sinks + 1)
-		return kv_fail(err, KV_EUSAGE, "-k %" PRIu64 " leaves no place beside the %" PRId64 " sinks of --%s", o->budget.num, sinks, e->policy->name);
+		return kv_fail(err, KV_EUSAGE, "-k %" PRIu64 " leaves no place beside the %" PRId64 " sinks of --%s",
+			o->budget.num, sinks, e->policy->name);
 	return KV_OK;
 }
 
@@ -241,7 +244,8 @@ print_list(struct kv_buf *out)
 		const struct kv_policy *p = kv_policies[i];
 		const char *gap = "";
 
-		kv_buf_printf(out, "%s\t%s\t%s\t%s\t", p->name, p->cite, kv_scope_name(p->scope), p->needs & KV_NEEDS_LAST ? "last=1" : "-");
+		kv_buf_printf(out, "%s\t%s\t%s\t%s\t",
+			p->name, p->cite, kv_scope_name(p->scope), p->needs & KV_NEEDS_LAST ? "last=1" : "-");
 		if (p->takes & KV_TAKES_SINKS) {
 			kv_buf_printf(out, "--sinks %" PRId64, p->sinks);
 			gap = " ";
@@ -299,7 +303,8 @@ scores_given(const struct kv_tsv *t, const struct kv_cache *c, float ***out, str
 	for (size_t i = 0; i < n_lists(c) && rc == KV_OK; i++)
 		for (uint32_t r = 0; r < c->list[i].n && rc == KV_OK; r++)
 			if (isnan(given[i][r]))
-				rc = kv_fail(err, KV_EFIT, "%s: no score for layer %zu head %zu slot %u", t->name, i / heads, i % heads, r);
+				rc = kv_fail(err, KV_EFIT, "%s: no score for layer %zu head %zu slot %u",
+					t->name, i / heads, i % heads, r);
 	if (rc != KV_OK) {
 		given_free(given, n_lists(c));
 		return rc;
@@ -388,7 +393,8 @@ print_plan(const struct kv_plan *p, const struct kv_cache *c, struct kv_buf *out
 			bool kept = !ch->keep || (at < ch->k && ch->keep[at] == r);
 
 			at += kept;
-			kv_buf_printf(out, "%zu\t%zu\t%u\t%u\t%.9g\t%d\n", i / heads, i % heads, r, c->list[i].src[r], (double)ch->score[r], kept);
+			kv_buf_printf(out, "%zu\t%zu\t%u\t%u\t%.9g\t%d\n",
+				i / heads, i % heads, r, c->list[i].src[r], (double)ch->score[r], kept);
 		}
 	}
 }
@@ -408,7 +414,8 @@ report(const struct evict *e, const struct kv_plan *p, const struct kv_cache *c,
 	if (e->policy && e->policy->needs & KV_NEEDS_LAST && c->state.consumed && kv_queries_stale(c))
 		kv_buf_printf(&notes->report, "queries are stale by %" PRIu64 " tokens\n", kv_queries_stale(c));
 	if (alike)
-		kv_buf_printf(&notes->report, "kept %u of %u entries in each of %u layers\n", p->choice[0].k, p->choice[0].n, c->geom.n_layers);
+		kv_buf_printf(&notes->report, "kept %u of %u entries in each of %u layers\n",
+			p->choice[0].k, p->choice[0].n, c->geom.n_layers);
 	else
 		kv_buf_printf(&notes->report, "kept %" PRIu64 " of %" PRIu64 " entries of all layers and heads\n", kept, of);
 }

@@ -242,13 +242,14 @@ check_list(const struct kv_cache *c, const struct moves *m, size_t list, struct 
 
 	for (uint32_t i = 0; i < c->list[list].n; i++) {
 		if (pos[i] < 0)
-			return kv_fail(err, KV_EFIT, "layer %zu head %zu: entry %u would stand at %" PRId64 ", before position 0", layer, head, i, pos[i]);
+			return kv_fail(err, KV_EFIT, "layer %zu head %zu: entry %u would stand at %" PRId64 ", before position 0",
+				layer, head, i, pos[i]);
 		if (i && pos[i] <= pos[i - 1])
-			return kv_fail(err, KV_EFIT, "layer %zu head %zu: entry %u would stand at %" PRId64 ", not behind the one before it at %" PRId64, layer, head,
-				i, pos[i], pos[i - 1]);
+			return kv_fail(err, KV_EFIT, "layer %zu head %zu: entry %u would stand at %" PRId64 ", not behind the one before it at %" PRId64,
+				layer, head, i, pos[i], pos[i - 1]);
 		if (pos[i] >= m->next)
-			return kv_fail(err, KV_EFIT, "layer %zu head %zu: entry %u would stand at %" PRId64 ", not before the next token at %" PRId64, layer, head,
-				i, pos[i], m->next);
+			return kv_fail(err, KV_EFIT, "layer %zu head %zu: entry %u would stand at %" PRId64 ", not before the next token at %" PRId64,
+				layer, head, i, pos[i], m->next);
 	}
 	return KV_OK;
 }
@@ -305,8 +306,8 @@ run(const void *cfg, struct kv_cache *c, struct kv_pool *pool, struct kv_notes *
 	if ((rc = check_moves(c, &m, err)) != KV_OK)
 		goto out;
 	moved = apply(c, &m);
-	kv_buf_printf(&notes->report, "moved %" PRIu64 " of %" PRIu64 " entries; the next token stands at %d, was %d\n", moved, kv_cache_entries(c),
-		c->state.next_pos, was);
+	kv_buf_printf(&notes->report, "moved %" PRIu64 " of %" PRIu64 " entries; the next token stands at %d, was %d\n",
+		moved, kv_cache_entries(c), c->state.next_pos, was);
 out:
 	moves_free(&m, c);
 	return rc;

@@ -28,7 +28,8 @@ bad(const struct parsing *ps, const char *what, const char *field, struct kv_err
 {
 	char q[60];
 
-	return kv_fail(err, KV_ECORRUPT, "%s line %zu: %s '%s'", ps->t->name, ps->line, what, kv_quote(q, sizeof q, field, strlen(field)));
+	return kv_fail(err, KV_ECORRUPT, "%s line %zu: %s '%s'",
+		ps->t->name, ps->line, what, kv_quote(q, sizeof q, field, strlen(field)));
 }
 
 /* Cuts the line at its tabs. */
@@ -106,8 +107,8 @@ parse_row(struct parsing *ps, char **field, int n, struct kv_err *err)
 	double value = 0;
 
 	if (ps->exactly && n != ps->exactly)
-		return kv_fail(err, KV_ECORRUPT, "%s line %zu: %d columns, want %d with tabs between (or a header that names them)", ps->t->name, ps->line, n,
-			ps->exactly);
+		return kv_fail(err, KV_ECORRUPT, "%s line %zu: %d columns, want %d with tabs between (or a header that names them)",
+			ps->t->name, ps->line, n, ps->exactly);
 	for (int c = 0; c < COLUMNS; c++)
 		if (ps->at[c] >= n)
 			return kv_fail(err, KV_ECORRUPT, "%s line %zu: only %d columns", ps->t->name, ps->line, n);
@@ -242,15 +243,15 @@ check_digest(const struct kv_tsv *t, const struct kv_cache *c, struct kv_err *er
 	if (!t->has_digest)
 		return KV_OK;
 	if (kv_cache_edited(c))
-		return kv_fail(err, KV_EFIT, "%s is for the snapshot %s, and this cache has changed since it was read", t->name, t->digest);
+		return kv_fail(err, KV_EFIT, "%s is for the snapshot %s, and this cache has changed since it was read",
+			t->name, t->digest);
 	if (strcmp(kvs_hex128(c->digest, hex), t->digest))
 		return kv_fail(err, KV_EFIT, "%s is for the snapshot %s, this is %s", t->name, t->digest, hex);
 	return KV_OK;
 }
 
 enum kv_status
-kv_tsv_visit(const struct kv_tsv *t, const struct kv_cache *c, void (*visit)(void *arg, size_t list, uint32_t slot, double value), void *arg,
-	struct kv_err *err)
+kv_tsv_visit(const struct kv_tsv *t, const struct kv_cache *c, kv_tsv_visitor *visit, void *arg, struct kv_err *err)
 {
 	int64_t layers = c->geom.n_layers, heads = c->geom.n_heads_kv;
 	enum kv_status rc;
@@ -262,14 +263,15 @@ kv_tsv_visit(const struct kv_tsv *t, const struct kv_cache *c, void (*visit)(voi
 		int64_t h0 = r->head < 0 ? 0 : r->head, h1 = r->head < 0 ? heads : h0 + 1;
 
 		if (l0 >= layers || h0 >= heads)
-			return kv_fail(err, KV_EFIT, "%s line %zu: the snapshot has no layer %lld head %lld", t->name, r->line, (long long)l0, (long long)h0);
+			return kv_fail(err, KV_EFIT, "%s line %zu: the snapshot has no layer %lld head %lld",
+				t->name, r->line, (long long)l0, (long long)h0);
 		for (int64_t l = l0; l < l1; l++)
 			for (int64_t h = h0; h < h1; h++) {
 				size_t list = (size_t)(l * heads + h);
 
 				if (r->slot >= c->list[list].n)
-					return kv_fail(err, KV_EFIT, "%s line %zu: layer %lld head %lld has no slot %u", t->name, r->line, (long long)l, (long long)h,
-						r->slot);
+					return kv_fail(err, KV_EFIT, "%s line %zu: layer %lld head %lld has no slot %u",
+						t->name, r->line, (long long)l, (long long)h, r->slot);
 				visit(arg, list, r->slot, r->value);
 			}
 	}

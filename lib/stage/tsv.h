@@ -33,7 +33,7 @@ void kv_tsv_free(struct kv_tsv *t);
  * Calls visit for every entry that a line names, lines in order. KV_EFIT for an entry that the cache does not have, and for a table made
  * from another snapshot.
  */
-enum kv_status kv_tsv_visit(const struct kv_tsv *t, const struct kv_cache *c, void (*visit)(void *arg, size_t list, uint32_t slot, double value),
-	void *arg, struct kv_err *err);
+typedef void kv_tsv_visitor(void *arg, size_t list, uint32_t slot, double value);
+enum kv_status kv_tsv_visit(const struct kv_tsv *t, const struct kv_cache *c, kv_tsv_visitor *visit, void *arg, struct kv_err *err);
 
 #endif
