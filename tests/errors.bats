@@ -36,17 +36,17 @@ setup() {
 	done
 }
 
-@test "one flipped byte" {
-	size=$(wc -c <s.kvs)
-	for ((i = 0; i < 60; i++)); do
-		at=$((i * (size - 1) / 59))
-		cp s.kvs f.kvs
-		byte=$(od -An -tu1 -j $at -N 1 s.kvs)
-		printf "\\x$(printf %x $((byte ^ (1 << i % 8))))" | dd of=f.kvs bs=1 seek=$at conv=notrunc status=none
-		run --separate-stderr kv-evict --window -k 2 f.kvs
-		[ "$status" -eq 3 ] || [ "$status" -eq 4 ] || { echo "byte $at: exit $status"; return 1; }
-		run --separate-stderr kv-decode -n 1 f.kvs
-		[ "$status" -ge 3 ] && [ "$status" -le 4 ] && [ -z "$output" ] || { echo "byte $at: exit $status"; return 1; }
+@test "one flipped bit, anywhere" {
+	python3 - <<'END'
+data = open("s.kvs", "rb").read()
+for i in range(40):
+    flipped = bytearray(data)
+    flipped[i * (len(data) - 1) // 39] ^= 1 << i % 8
+    open(f"flipped{i}", "wb").write(flipped)
+END
+	for file in flipped*; do
+		refuse 3 kv-evict --window -k 2 "$file"
+		refuse 3 kv-decode -n 1 "$file"
 	done
 }
 
@@ -65,7 +65,7 @@ setup() {
 	refuse 5 kv-decode -m other.gguf s.kvs
 	says fingerprint
 	refuse 5 kv-prefill -m other.gguf --from s.kvs -p more
-	mkmodel --seed 1 --layers 3 -o deeper.gguf
+	mkmodel --layers 5 -o deeper.gguf
 	refuse 5 kv-decode -m deeper.gguf s.kvs
 	says layers
 }

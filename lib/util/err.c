@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static void
+__attribute__((format(printf, 3, 0))) static void
 fill(struct kv_err *err, enum kv_status code, const char *fmt, va_list ap)
 {
 	if (!err)
@@ -60,7 +60,7 @@ kv_err_in(struct kv_err *err, const char *fmt, ...)
 	vsnprintf(where, sizeof where, fmt, ap);
 	va_end(ap);
 	n = (size_t)snprintf(err->text, sizeof err->text, "%.200s: ", where);
-	snprintf(err->text + n, sizeof err->text - n, "%s", old);
+	snprintf(err->text + n, sizeof err->text - n, "%.*s", (int)(sizeof err->text - n - 1), old);
 	return err->code;
 }
 

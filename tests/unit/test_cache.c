@@ -1,5 +1,5 @@
 /* The cache in memory: growing, cutting, recording. */
-#include "check.h"
+#include "tap.h"
 
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
 /* Chat templates: what is rendered, what of it is the template's, and where a conversation ends. */
-#include "check.h"
+#include "tap.h"
 
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
 /* lib/kvs: the rules across frames that need more frames than a golden file should have. */
-#include "check.h"
+#include "tap.h"
 
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
 /* lib/kvs: hashes, and codec 1 against its vector, other packers and malformed payloads. */
-#include "check.h"
+#include "tap.h"
 
 #include <stdlib.h>
 #include <zlib.h>

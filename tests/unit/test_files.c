@@ -1,5 +1,5 @@
 /* The golden files: made anew they are the same; the library's verdict, and that of the second reader, is what their names say. */
-#include "check.h"
+#include "tap.h"
 
 #include <stdlib.h>
 #include <sys/wait.h>

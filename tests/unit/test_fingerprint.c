@@ -1,5 +1,5 @@
 /* Fingerprints of models and tokenizers: what they depend on, and that they are made as formats/kvs.md says. */
-#include "check.h"
+#include "tap.h"
 
 #include <stdlib.h>
 

@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-#include "check.h"
+#include "tap.h"
 #include "kernel/quant.h"
 #include "model/sample.h"
 #include "naive.h"

@@ -1,5 +1,5 @@
 /* lib/kvs: geometry, the question of one model, chunk sizes, scales; rules of single payloads that no golden file shows. */
-#include "check.h"
+#include "tap.h"
 
 #include "kvs/geom.h"
 #include "kvs/payload.h"

@@ -1,5 +1,5 @@
 /* GGUF files made in memory: values of every type, and everything that can be wrong with a file. */
-#include "check.h"
+#include "tap.h"
 
 #include <stdlib.h>
 #include <unistd.h>

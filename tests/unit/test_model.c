@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "check.h"
+#include "tap.h"
 #include "kernel/quant.h"
 #include "synth.h"
 

@@ -8,7 +8,7 @@
 #include <float.h>
 #include <stdlib.h>
 
-#include "check.h"
+#include "tap.h"
 #include "kernel/expf.h"
 #include "kernel/quant.h"
 #include "kernel/rope.h"

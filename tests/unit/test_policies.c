@@ -1,5 +1,5 @@
 /* Policies: the worked examples of their papers and code, and what must hold for every one in the table. */
-#include "check.h"
+#include "tap.h"
 
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
 /* lib/kvs: provenance records and the rules for JSON. */
-#include "check.h"
+#include "tap.h"
 
 #include <stdlib.h>
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <zlib.h>
 
-#include "check.h"
+#include "tap.h"
 #include "util/le.h"
 
 struct vector {

@@ -1,5 +1,5 @@
 /* lib/kvs: reader and writer against the worked example, against damage, and against each other. */
-#include "check.h"
+#include "tap.h"
 
 #include <stdlib.h>
 

@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "check.h"
+#include "tap.h"
 #include "model/frequencies.h"
 #include "synth.h"
 

@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include "check.h"
+#include "tap.h"
 
 /* First outputs of xoshiro256** whose state is 1, 2, 3, 4 (from the authors' program), and of splitmix64 from 0. */
 static void

@@ -1,5 +1,5 @@
 /* The selection step: counts, order, ties, protected ends, against a plain sort. */
-#include "check.h"
+#include "tap.h"
 
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
 /* The real SmolLM2-135M-Instruct: its tokens against recorded ones. Runs where KV_TEST_MODEL names the GGUF file. */
-#include "check.h"
+#include "tap.h"
 
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
 /* Snapshots: what is written is what was there, what is read is what was written. */
-#include "check.h"
+#include "tap.h"
 
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
 /* Stages: what a command line may say, what is refused and how, tables from outside. */
-#include "check.h"
+#include "tap.h"
 
 #include <stdlib.h>
 #include <unistd.h>

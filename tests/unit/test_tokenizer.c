@@ -1,5 +1,5 @@
 /* Tokenizers over small vocabularies made in memory. */
-#include "check.h"
+#include "tap.h"
 
 #include <stdlib.h>
 

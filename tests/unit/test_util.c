@@ -1,5 +1,5 @@
 /* lib/util: numbers, halves, buffers, UTF-8, the pool. */
-#include "check.h"
+#include "tap.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>

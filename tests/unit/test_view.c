@@ -4,7 +4,7 @@
 #include <unistd.h>
 #include <fcntl.h>
 
-#include "check.h"
+#include "tap.h"
 #include "cache/snapshot.h"
 #include "ggufbuild.h"
 #include "util/half.h"

@@ -1,5 +1,5 @@
 /* Vocabularies with something wrong in them. */
-#include "check.h"
+#include "tap.h"
 
 #include <stdlib.h>
 

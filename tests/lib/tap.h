@@ -1,6 +1,6 @@
 /* Unit tests: TAP on standard output, one program a file. */
-#ifndef KV_TESTS_CHECK_H
-#define KV_TESTS_CHECK_H
+#ifndef KV_TESTS_TAP_H
+#define KV_TESTS_TAP_H
 
 #include <math.h>
 #include <stdio.h>
