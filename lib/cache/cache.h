@@ -34,12 +34,24 @@ struct kv_rows {
 	size_t n_held;
 };
 
+/*
+ * Attention that every entry of a list received since it came, from all queries that saw it: mean over the query heads of the group, before
+ * it is summed or squared (formats/kvs.md, section 11.2). Sums in f64 within one forward pass, rounded to f32 at its end.
+ */
+struct kv_received {
+	uint32_t cap;
+	uint32_t from, to;		/* source of the first query counted, one past that of the last; stale when to < consumed */
+	float *sum, *square;		/* [n] */
+	uint32_t *count;		/* [n] queries that could see the entry */
+};
+
 struct kv_list {			/* of one (layer, kv head) */
 	uint32_t n, cap;
 	bool changed;			/* rows came or went since it was read: what is recorded by row fits no longer */
 	uint32_t *src;			/* [n] source index: never changes */
 	int32_t *pos;			/* [n] position: what RoPE rotates by */
 	struct kv_rows k, v;
+	struct kv_received *received;	/* attention that the entries received; NULL = not recorded */
 };
 
 /* The last w queries of a layer, before RoPE. */

@@ -15,6 +15,7 @@ void kv_engine_free(struct kv_engine *e);
 struct kv_observe {
 	uint32_t last;		/* queries a layer; 0 = leave what is there */
 	bool nll;
+	bool received;		/* attention received by every entry (--observe acc) */
 };
 
 /*

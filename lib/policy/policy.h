@@ -10,7 +10,7 @@
 enum kv_scope { KV_SCOPE_DEFAULT, KV_SCOPE_HEAD, KV_SCOPE_LAYER, KV_SCOPE_MODEL };
 
 /* Observations that a policy needs, as bits. */
-enum kv_needs { KV_NEEDS_LAST = 1 };
+enum kv_needs { KV_NEEDS_LAST = 1, KV_NEEDS_RECEIVED = 2, KV_NEEDS_NLL = 4 };
 
 /* Options of all policies; one that a policy does not take is refused (takes). -1: not given. */
 struct kv_policy_opts {
