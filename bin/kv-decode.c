@@ -39,7 +39,7 @@ static const struct kv_usage usage = {
 	.summary = "Goes on from a KV cache: prints the text that the model makes, as it is made.",
 	.tables = { options, kv_prompt_options, kv_common_options },
 	.titles = { "Options", "What is fed", "Common options" },
-	.footer = "Example:\n  kv-decode -p \"List the characters.\" book.kvs\n",
+	.footer = "  kv-decode -p \"List the characters.\" book.kvs\n",
 };
 
 struct decode {

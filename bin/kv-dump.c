@@ -31,7 +31,7 @@ static const struct kv_usage usage = {
 	.summary = "Looks inside snapshots. Without a mode: a page for people.",
 	.tables = { options, kv_common_options },
 	.titles = { "Modes and their options", "Common options" },
-	.footer = "Example:\n  kv-dump --json book.kvs | jq .entries.max\n",
+	.footer = "  kv-dump --json book.kvs | jq .entries.max\n",
 };
 
 struct dump {

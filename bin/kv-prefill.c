@@ -31,7 +31,7 @@ static const struct kv_usage usage = {
 		   "Without a file, or for -, the text comes from standard input.",
 	.tables = { options, kv_prompt_options, kv_common_options },
 	.titles = { "Options", "What is fed", "Common options" },
-	.footer = "Example:\n  kv-prefill book.txt | kv-evict --tova -k 512 | kv-decode -p \"Who is the narrator?\"\n",
+	.footer = "  kv-prefill book.txt | kv-evict --tova -k 512 | kv-decode -p \"Who is the narrator?\"\n",
 };
 
 struct prefill {

@@ -133,5 +133,5 @@ kv_usage_print(const struct kv_usage *u)
 				print_option(o);
 	}
 	if (u->footer)
-		printf("\n%s", u->footer);
+		printf("\nExamples\n%s", u->footer);
 }

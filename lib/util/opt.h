@@ -23,7 +23,7 @@ struct kv_usage {
 	const char *summary;	/* one sentence */
 	const struct kv_opt *tables[4];
 	const char *titles[4];	/* a heading over each table */
-	const char *footer;	/* examples; may be NULL */
+	const char *footer;	/* lines of examples, indented by two; may be NULL */
 };
 
 struct kv_args {
