@@ -201,7 +201,7 @@ from_nothing(struct prefill *p, struct kv_err *err)
 	struct kv_cache *c;
 	enum kv_status rc;
 
-	if ((rc = kv_cache_new(&p->session.model->geom, &c, err)) != KV_OK)
+	if ((rc = kv_session_cache(&p->session, &c, err)) != KV_OK)
 		return rc;
 	if ((rc = extend(p, c, err)) == KV_OK)
 		rc = write_cache(p, c, err);

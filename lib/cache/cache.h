@@ -146,4 +146,7 @@ bool kv_cache_nll(const struct kv_cache *c, uint32_t src, float *nll);
 enum kv_status kv_cache_add_tokens(struct kv_cache *c, const uint32_t *id, uint32_t m, struct kv_err *err);
 enum kv_status kv_cache_add_nll(struct kv_cache *c, const float *nll, uint32_t m, struct kv_err *err);
 
+/* A JSON object for people (iNFo) in the place of any that is there; nothing may branch on it. */
+enum kv_status kv_cache_set_info(struct kv_cache *c, const char *json, size_t n, struct kv_err *err);
+
 #endif
