@@ -64,7 +64,7 @@ asan:
 	$(MAKE) B=build-asan CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all' check
 
 tsan:
-	KV_THREADS=4 $(MAKE) B=build-tsan CFLAGS='-O1 -g -fsanitize=thread' check
+	KV_TEST_THREADS=4 $(MAKE) B=build-tsan CFLAGS='-O1 -g -fsanitize=thread' check
 
 # Rooms may include what is below them, never above or across; every header compiles alone; the manual is clean.
 lint:
