@@ -93,10 +93,12 @@ kv_filter_main(const struct kv_stage *stage, int argc, char **argv)
 	const char *path = NULL;
 	struct kv_err err;
 	enum kv_status rc;
-	int status;
+	int status, own = 0;
 
-	usage.tables[1] = kv_common_options;
-	usage.titles[1] = "Common options";
+	while (usage.tables[own])
+		own++;
+	usage.tables[own] = kv_common_options;
+	usage.titles[own] = "Common options";
 	kv_tool_start(&f.tool, &usage, argc, argv);
 	if ((rc = stage->start(&f.cfg, &err)) == KV_OK && (rc = parse(&f, argc, argv, &path, &err)) == KV_OK &&
 	    (rc = open_streams(&f, path, &err)) == KV_OK)

@@ -24,7 +24,7 @@ struct kv_notes {
 };
 
 struct kv_stage {
-	struct kv_usage usage;		/* tables[0] = its own options; the tool adds the common ones */
+	struct kv_usage usage;		/* tables: its own options; the tool adds the common ones behind them */
 	enum kv_status (*start)(void **cfg, struct kv_err *err);
 	enum kv_status (*option)(void *cfg, int key, const char *arg, struct kv_err *err);	/* one row of the table */
 	enum kv_status (*ready)(void *cfg, struct kv_err *err);		/* after the last: is it a whole command? */
