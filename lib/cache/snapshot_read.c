@@ -230,11 +230,36 @@ take_nll(struct kv_cache *c, const uint8_t *raw, size_t n, struct kv_err *err)
 	return KV_OK;
 }
 
+/* That it is about the entries of this list the checks find out, at the end at the latest. */
+static enum kv_status
+take_received(struct kv_cache *c, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err)
+{
+	struct kv_list *l = kv_cache_list(c, f->head.tag.layer, f->head.tag.head);
+	struct kvs_obsa o;
+	enum kv_status rc;
+
+	if ((rc = kvs_obsa_get(raw, (size_t)f->head.raw_len, &c->state, &o, err)) != KV_OK)
+		return rc;
+	/* What we cannot go on recording is carried along like a frame that nobody knows. */
+	if (o.reduction || !o.squares)
+		return kv_held_add(&c->other, &c->n_other, f, err);
+	if ((rc = kv_received_new(o.n, &l->received, err)) != KV_OK)
+		return rc;
+	l->received->from = o.first;
+	l->received->to = o.last;
+	for (uint32_t i = 0; i < o.n; i++) {
+		l->received->sum[i] = lef32_get(o.sum + 4 * (size_t)i);
+		l->received->square[i] = lef32_get(o.squares + 4 * (size_t)i);
+		l->received->count[i] = le32_get(o.count + 4 * (size_t)i);
+	}
+	return KV_OK;
+}
+
 /* Is it one whose content this library works with? */
 static bool
 is_ours(uint32_t type)
 {
-	return !kvs_is_ancillary(type) || type == KVS_OBSQ || type == KVS_OBSN || type == KVS_PROV;
+	return !kvs_is_ancillary(type) || type == KVS_OBSQ || type == KVS_OBSA || type == KVS_OBSN || type == KVS_PROV;
 }
 
 static enum kv_status
@@ -262,6 +287,8 @@ take_content(struct reading *rd, const struct kvs_frame *f, const uint8_t *raw, 
 		return take_rows(c, f, raw, err);
 	case KVS_OBSQ:
 		return take_queries(c, f->head.tag.layer, raw, n, err);
+	case KVS_OBSA:
+		return take_received(c, f, raw, err);
 	case KVS_OBSN:
 		return take_nll(c, raw, n, err);
 	case KVS_PROV:
