@@ -99,6 +99,7 @@ setup() {
 	kv-prefill doc -o s.kvs
 	mkfifo in out
 	kv-evict --window -k 9 <in >out &
+	filter=$!
 	exec 8>in 9<out
 	cat s.kvs >&8
 	timeout 20 kv-evict --window -k 9 --only 1 s.kvs -o want.kvs
@@ -106,7 +107,7 @@ setup() {
 	timeout 20 head -c 64 <&9 >got
 	[ "$(wc -c <got)" -eq 64 ] && [ "$size" -gt 64 ]
 	exec 8>&- 9<&-
-	wait || true
+	wait $filter || true
 }
 
 @test "output onto the own input is safe" {

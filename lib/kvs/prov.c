@@ -194,15 +194,6 @@ fold(struct kvs_prov *p, struct kv_err *err)
 	return KV_OK;
 }
 
-static bool
-is_one_of(const char *s, size_t n, const char *const *names)
-{
-	for (; *names; names++)
-		if (strlen(*names) == n && !memcmp(*names, s, n))
-			return true;
-	return false;
-}
-
 /* Any bytes a command line may hold, as a JSON string. */
 static json_t *
 text_of(const char *s)
@@ -213,57 +204,13 @@ text_of(const char *s)
 	return j ? j : json_string(kv_quote(q, sizeof q, s, strlen(s)));
 }
 
-/*
- * What is left of a cluster of short options without those that cannot change the content. *skip: the argument of the last
- * one follows and goes as well. What comes after a letter that stays may be its argument and is not looked at.
- */
-static json_t *
-without_silent(const char *a, bool *skip)
-{
-	const char *s = a + 1;
-	struct kv_buf rest = { 0 };
-	json_t *item;
-
-	while (*s && strchr("qvuf", *s))
-		s++;
-	*skip = (*s == '@' || *s == 'o') && !s[1];
-	if (!*s || *s == '@' || *s == 'o')
-		return NULL;
-	kv_buf_printf(&rest, "-%s", s);
-	item = rest.failed ? NULL : text_of((const char *)rest.p);
-	kv_buf_free(&rest);
-	return item;
-}
-
-/* The command line as it was, but for options that change how a snapshot is stored or what is said about it. */
 static json_t *
 argv_of(const struct kvs_run *run)
 {
-	static const char *const flags[] = { "--quiet", "--verbose", "--force", NULL };
-	static const char *const with_arg[] = { "--output", "--threads", "--codec", "--mem-limit", NULL };
 	json_t *list = json_array();
-	bool operands = false;
 
-	for (int i = 0; list && i < run->argc; i++) {
-		const char *a = run->argv[i];
-		size_t n = strcspn(a, "=");
-		bool skip = false;
-		json_t *item = NULL;
-
-		if (operands || a[0] != '-' || !a[1]) {
-			item = text_of(a);
-		} else if (a[1] != '-') {
-			item = without_silent(a, &skip);
-		} else if (is_one_of(a, n, with_arg)) {
-			skip = !a[n];
-		} else if (!is_one_of(a, n, flags)) {
-			operands = !a[2];
-			item = text_of(a);
-		}
-		i += skip;
-		if (item)
-			json_array_append_new(list, item);
-	}
+	for (int i = 0; list && i < run->argc; i++)
+		json_array_append_new(list, text_of(run->argv[i]));
 	return list;
 }
 
