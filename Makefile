@@ -21,7 +21,7 @@ UNITS = $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/*.c))
 TEST_TOOLS = $(patsubst tests/tools/%.c,$(B)/tests/tools/%,$(wildcard tests/tools/*.c))
 
 all: $(TOOLS:%=$(B)/bin/%)
-units: $(UNITS) $(TEST_TOOLS)
+units: $(UNITS) $(TEST_TOOLS) $(B)/tests/inject.so
 
 $(O)/%.o: %.c
 	@mkdir -p $(@D)
@@ -45,6 +45,11 @@ $(B)/bin/kv-%: $(O)/bin/kv-%.o $(BIN_O) $(B)/lib/libkv.a
 $(UNITS) $(TEST_TOOLS): $(B)/tests/%: $(O)/tests/%.o $(B)/tests/libtest.a $(B)/lib/libkv.a
 	@mkdir -p $(@D)
 	$(CC) $(KV_CFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+# Preloaded into the tools by tests/inject.bats.
+$(B)/tests/inject.so: tests/inject/inject.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(CPPFLAGS) $(WARN) -O1 -g -fPIC -shared -o $@ $<
 
 # A whole run on a fresh machine: packages, build, model, tests.
 test:

@@ -196,7 +196,7 @@ static enum kv_status
 save(struct decode *d, struct kv_cache *c, struct kv_err *err)
 {
 	struct kvs_run run = {
-		.tool = usage.tool, .version = KV_VERSION, .argc = d->tool.argc, .argv = d->tool.argv, .in_digest = c->digest,
+		.tool = usage.tool, .version = KV_VERSION, .argc = d->tool.words.n, .argv = d->tool.words.word, .in_digest = c->digest,
 		.device = "cpu", .level = d->session.ops->level, .precision = d->precision == KV_EXACT ? "f32" : "fast", .blas = kv_blas_name(),
 	};
 	struct kvs_writer *w = NULL;
@@ -270,7 +270,7 @@ main(int argc, char **argv)
 	enum kv_status rc;
 	int status;
 
-	kv_tool_start(&d.tool, &usage, argc, argv);
+	kv_tool_start(&d.tool, &usage);
 	d.begin = kv_now();
 	d.stop = calloc((size_t)argc + 1, sizeof *d.stop);
 	rc = d.stop ? kv_args_begin(&args, &usage, argc, argv, &err) : kv_fail_mem(&err, "options");

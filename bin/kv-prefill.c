@@ -188,7 +188,7 @@ static enum kv_status
 write_cache(struct prefill *p, struct kv_cache *c, struct kv_err *err)
 {
 	struct kvs_run run = {
-		.tool = usage.tool, .version = KV_VERSION, .argc = p->tool.argc, .argv = p->tool.argv,
+		.tool = usage.tool, .version = KV_VERSION, .argc = p->tool.words.n, .argv = p->tool.words.word,
 		.in_digest = p->from ? c->digest : NULL, .device = "cpu", .level = p->session.ops->level,
 		.precision = p->precision == KV_EXACT ? "f32" : "fast", .blas = kv_blas_name(),
 	};
@@ -252,7 +252,7 @@ main(int argc, char **argv)
 	enum kv_status rc;
 	int status;
 
-	kv_tool_start(&p.tool, &usage, argc, argv);
+	kv_tool_start(&p.tool, &usage);
 	p.feed.tick = tick;
 	p.feed.arg = &p;
 	if ((rc = kv_args_begin(&args, &usage, argc, argv, &err)) == KV_OK && (rc = parse(&p, &args, &err)) == KV_OK &&
