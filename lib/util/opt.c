@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "util/mem.h"
 #include "util/text.h"
 
 enum { MAX_OPTS = 160, TABLES = sizeof ((struct kv_usage *)0)->tables / sizeof (struct kv_opt *) };
