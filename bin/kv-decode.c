@@ -29,7 +29,7 @@ static const struct kv_opt options[] = {
 	{ "logprobs", OPT_LOGPROBS, "K", "with --json: also the K likeliest tokens (top)" },
 	{ "save", OPT_SAVE, "FILE", "write the cache after decoding, every token fed, as a snapshot" },
 	{ "precision", OPT_PRECISION, "fast|f32", "f32: the reference path (default fast)" },
-	{ "observe", OPT_OBSERVE, "LIST", "what --save records: last=N queries (default 32), nll; none" },
+	{ "observe", OPT_OBSERVE, "LIST", "what --save records: last=N queries (default 32), acc, nll; none" },
 	{ 0 },
 };
 
@@ -39,7 +39,7 @@ static const struct kv_usage usage = {
 	.summary = "Goes on from a KV cache: prints the text that the model makes, as it is made.",
 	.tables = { options, kv_prompt_options, kv_common_options },
 	.titles = { "Options", "What is fed", "Common options" },
-	.footer = "Example:\n  kv-decode -p \"List the characters.\" book.kvs\n",
+	.footer = "  kv-decode -p \"List the characters.\" book.kvs\n",
 };
 
 struct decode {
@@ -161,7 +161,6 @@ parse(struct decode *d, struct kv_args *args, const char **path, struct kv_err *
 	d->gen.special = d->what.special;
 	d->gen.keep = d->save != NULL;
 	d->gen.logprobs = d->format == KV_AS_JSON;
-	d->gen.observe = d->save ? d->observe : (struct kv_observe){ 0 };
 	d->gen.stop = d->stop;
 	return d->prompt ? kv_text_arg(d->prompt, &d->text, err) : KV_OK;
 }
@@ -197,7 +196,7 @@ static enum kv_status
 save(struct decode *d, struct kv_cache *c, struct kv_err *err)
 {
 	struct kvs_run run = {
-		.tool = usage.tool, .version = KV_VERSION, .argc = d->tool.argc, .argv = d->tool.argv, .in_digest = c->digest,
+		.tool = usage.tool, .version = KV_VERSION, .argc = d->tool.words.n, .argv = d->tool.words.word, .in_digest = c->digest,
 		.device = "cpu", .level = d->session.ops->level, .precision = d->precision == KV_EXACT ? "f32" : "fast", .blas = kv_blas_name(),
 	};
 	struct kvs_writer *w = NULL;
@@ -231,6 +230,7 @@ answer(void *arg, struct kv_cache *c, struct kv_err *err)
 
 	if ((rc = kv_session_fits(&d->session, c, true, d->tool.force, err)) != KV_OK || (rc = kv_session_tokenizer(&d->session, err)) != KV_OK)
 		return rc;
+	d->gen.observe = d->save ? kv_observe_on(&d->observe, c) : (struct kv_observe){ 0 };
 	begin = kv_now();
 	if ((rc = feed_prompt(d, c, &n, err)) != KV_OK)
 		return rc;
@@ -270,7 +270,7 @@ main(int argc, char **argv)
 	enum kv_status rc;
 	int status;
 
-	kv_tool_start(&d.tool, &usage, argc, argv);
+	kv_tool_start(&d.tool, &usage);
 	d.begin = kv_now();
 	d.stop = calloc((size_t)argc + 1, sizeof *d.stop);
 	rc = d.stop ? kv_args_begin(&args, &usage, argc, argv, &err) : kv_fail_mem(&err, "options");

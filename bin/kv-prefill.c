@@ -17,7 +17,7 @@ static const struct kv_opt options[] = {
 	{ "model", 'm', "FILE", "GGUF model (default $KV_MODEL)" },
 	{ "from", OPT_FROM, "SNAP", "go on from a snapshot; - is standard input" },
 	{ "prompt", 'p', "TEXT", "text given here, after that of the files; @FILE reads it from FILE" },
-	{ "observe", OPT_OBSERVE, "LIST", "what to record: last=N queries (default 32), nll; none" },
+	{ "observe", OPT_OBSERVE, "LIST", "what to record: last=N queries (default 32), acc, nll; none" },
 	{ "batch", OPT_BATCH, "N", "tokens a forward pass (default 512)" },
 	{ "dtype", OPT_DTYPE, "f16|bf16|f32", "element type of keys and values (default f16)" },
 	{ "precision", OPT_PRECISION, "fast|f32", "f32: the reference path (default fast)" },
@@ -31,7 +31,7 @@ static const struct kv_usage usage = {
 		   "Without a file, or for -, the text comes from standard input.",
 	.tables = { options, kv_prompt_options, kv_common_options },
 	.titles = { "Options", "What is fed", "Common options" },
-	.footer = "Example:\n  kv-prefill book.txt | kv-evict --tova -k 512 | kv-decode -p \"Who is the narrator?\"\n",
+	.footer = "  kv-prefill book.txt | kv-evict --tova -k 512 | kv-decode -p \"Who is the narrator?\"\n",
 };
 
 struct prefill {
@@ -161,9 +161,11 @@ extend(struct prefill *p, struct kv_cache *c, struct kv_err *err)
 {
 	struct kv_buf notes = { 0 }, shown = { 0 };
 	struct kv_ids ids = { 0 };
+	struct kv_feed feed = p->feed;
 	enum kv_status rc;
 	double begin;
 
+	feed.observe = kv_observe_on(&p->feed.observe, c);
 	if ((rc = kv_session_fits(&p->session, c, !p->what.tokens, p->tool.force, err)) != KV_OK ||
 	    (rc = kv_prompt_ids(&p->session, &p->what, c, &p->text, &ids, &shown, &notes, err)) != KV_OK)
 		goto out;
@@ -171,7 +173,7 @@ extend(struct prefill *p, struct kv_cache *c, struct kv_err *err)
 	kv_tool_show(&shown);
 	begin = kv_now();
 	kv_progress_start(&p->progress, usage.tool, "tokens", p->tool.verbosity < 0);
-	rc = kv_feed_ids(&p->session, c, ids.id, ids.n, &p->feed, err);
+	rc = kv_feed_ids(&p->session, c, ids.id, ids.n, &feed, err);
 	kv_progress_end(&p->progress);
 	if (rc == KV_OK)
 		summary(p, c, ids.n, kv_now() - begin);
@@ -186,7 +188,7 @@ static enum kv_status
 write_cache(struct prefill *p, struct kv_cache *c, struct kv_err *err)
 {
 	struct kvs_run run = {
-		.tool = usage.tool, .version = KV_VERSION, .argc = p->tool.argc, .argv = p->tool.argv,
+		.tool = usage.tool, .version = KV_VERSION, .argc = p->tool.words.n, .argv = p->tool.words.word,
 		.in_digest = p->from ? c->digest : NULL, .device = "cpu", .level = p->session.ops->level,
 		.precision = p->precision == KV_EXACT ? "f32" : "fast", .blas = kv_blas_name(),
 	};
@@ -201,7 +203,7 @@ from_nothing(struct prefill *p, struct kv_err *err)
 	struct kv_cache *c;
 	enum kv_status rc;
 
-	if ((rc = kv_cache_new(&p->session.model->geom, &c, err)) != KV_OK)
+	if ((rc = kv_session_cache(&p->session, &c, err)) != KV_OK)
 		return rc;
 	if ((rc = extend(p, c, err)) == KV_OK)
 		rc = write_cache(p, c, err);
@@ -250,7 +252,7 @@ main(int argc, char **argv)
 	enum kv_status rc;
 	int status;
 
-	kv_tool_start(&p.tool, &usage, argc, argv);
+	kv_tool_start(&p.tool, &usage);
 	p.feed.tick = tick;
 	p.feed.arg = &p;
 	if ((rc = kv_args_begin(&args, &usage, argc, argv, &err)) == KV_OK && (rc = parse(&p, &args, &err)) == KV_OK &&
