@@ -141,7 +141,7 @@ def main(gguf, bin_dir, text):
         for n_want in LENGTHS:
             doc, snapshot = os.path.join(d, "doc"), os.path.join(d, "s.kvs")
             with open(doc, "w") as f:
-                f.write(" ".join(words[:n_want * 5 // 8]))
+                f.write(" ".join(words[:n_want * 17 // 16]))
             tool(bin_dir, f"kv-prefill -m {gguf} --precision f32 --dtype f32 --observe acc,last={2 * n_want} -u -o {snapshot} {doc}")
             ids = [int(r.split("\t")[1]) for r in tool(bin_dir, f"kv-dump --tsv tokens {snapshot}").splitlines()[1:]]
             budgets = [len(ids) // s for s in SHARES]
