@@ -75,6 +75,12 @@ tsan:
 lint:
 	tests/lint.sh
 
+# Kept sets of kv-evict against those of kvpress, on the real model: some minutes, and some gigabytes of Python the first time.
+parity: all
+	[ -x $(B)/parity/venv/bin/python ] || python3 -m venv $(B)/parity/venv
+	$(B)/parity/venv/bin/pip install -q torch kvpress==0.5.5 gguf
+	KV_MODEL=$${KV_MODEL:-$$(examples/setup.sh model)} && $(B)/parity/venv/bin/python tests/peers/kvpress_parity.py $$KV_MODEL $(B)/bin
+
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(addprefix $(DESTDIR)$(PREFIX)/share/man/man,1 5 7)
 	install -m 755 $(TOOLS:%=$(B)/bin/%) $(DESTDIR)$(PREFIX)/bin
@@ -87,6 +93,6 @@ uninstall:
 clean:
 	rm -rf build build-*
 
-.PHONY: all units test check demo asan tsan lint install uninstall clean
+.PHONY: all units test check demo asan tsan lint parity install uninstall clean
 .SECONDARY:
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
