@@ -43,6 +43,7 @@ CASES = [
     Case("Observed", "--observed", ObservedAttentionPress, ratio_half, True),
     Case("ExpectedAttention", "--expected-attention", ExpectedAttentionPress),
     Case("PyramidKV", f"--pyramidkv --alloc kvpress {VOTES} --beta 20", lambda r: PyramidKVPress(r, **WINDOW), ratio_exact),
+    Case("PyramidKV beta 2", f"--pyramidkv --alloc kvpress {VOTES} --beta 2", lambda r: PyramidKVPress(r, beta=2, **WINDOW), ratio_exact),
     Case("AdaKV", f"--adakv --alloc kvpress --alpha 0.2 {VOTES}", lambda r: AdaKVPress(SnapKVPress(r, **WINDOW))),
     Case("LagKV", "--lagkv", LagKVPress),
 ]
@@ -125,8 +126,9 @@ def compare(mine, theirs):
             apart = [scores[h, i].item() for i in a ^ b]
             # Where heads share a budget what one loses another gains: the cut is that of the layer.
             pairs = [scores[g, i].item() for g in range(len(their)) for i in my[g] ^ their[g]]
-            close += (len(a) == len(b) and max(apart) - min(apart) <= room) or max(pairs) - min(pairs) <= room
-            other += not ((len(a) == len(b) and max(apart) - min(apart) <= room) or max(pairs) - min(pairs) <= room)
+            near = (len(a) == len(b) and max(apart) - min(apart) <= room) or max(pairs) - min(pairs) <= room
+            close += near
+            other += not near
     return equal, close, other
 
 
