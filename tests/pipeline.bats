@@ -55,7 +55,7 @@ setup() {
 }
 
 @test "a budget that suffices changes nothing" {
-	kv-prefill doc -o s.kvs
+	kv-prefill --observe last=32,acc,nll doc -o s.kvs
 	n=$(kv-dump --json s.kvs | jq_ .entries.max)
 	for policy in $(kv-evict --list | cut -f1); do
 		kv-evict --$policy -k "$n" s.kvs -o k.kvs

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 
+#include "util/mem.h"
 #include "util/text.h"
 
 #define KV_POLICY_OPTION_LIST(X) \
