@@ -21,7 +21,7 @@ UNITS = $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/*.c))
 FUZZ = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 TEST_TOOLS = $(patsubst tests/tools/%.c,$(B)/tests/tools/%,$(wildcard tests/tools/*.c))
 
-all: $(TOOLS:%=$(B)/bin/%)
+all: $(TOOLS:%=$(B)/bin/%) $(B)/lib/libkvs.a
 units: $(UNITS) $(TEST_TOOLS) $(B)/tests/inject.so $(FUZZ:%=$(B)/tests/fuzz/corpus_%)
 
 $(O)/%.o: %.c
@@ -32,6 +32,11 @@ $(O)/lib/kernel/%.o: EXTRA = $(KERNEL_CFLAGS)
 $(O)/tests/%.o: KV_CPPFLAGS += -Itests/lib
 
 $(B)/lib/libkv.a: $(LIB_O)
+	@mkdir -p $(@D) && rm -f $@
+	$(AR) rcs $@ $^
+
+# What other programs link with: lib/kvs/kvs.h and the rooms that it stands on.
+$(B)/lib/libkvs.a: $(filter $(O)/lib/util/% $(O)/lib/kvs/% $(O)/lib/cache/%,$(LIB_O))
 	@mkdir -p $(@D) && rm -f $@
 	$(AR) rcs $@ $^
 
@@ -99,12 +104,17 @@ lint:
 	tests/lint.sh
 
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(addprefix $(DESTDIR)$(PREFIX)/share/man/man,1 5 7)
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin include lib/pkgconfig) $(addprefix $(DESTDIR)$(PREFIX)/share/man/man,1 5 7)
 	install -m 755 $(TOOLS:%=$(B)/bin/%) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 lib/kvs/kvs.h $(DESTDIR)$(PREFIX)/include
+	install -m 644 $(B)/lib/libkvs.a $(DESTDIR)$(PREFIX)/lib
+	printf '%s\n' 'prefix=$(PREFIX)' 'Name: kvs' 'Description: Reads snapshots of KV caches' \
+		"Version: $$(sed -n 's/.*KV_VERSION "\(.*\)"/\1/p' lib/util/version.h)" 'Cflags: -I$${prefix}/include' \
+		'Libs: -L$${prefix}/lib -lkvs -ljansson -lxxhash -lz -lm -pthread' >$(DESTDIR)$(PREFIX)/lib/pkgconfig/kvs.pc
 	for m in man/*.[1-9]; do install -m 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}; done
 
 uninstall:
-	rm -f $(TOOLS:%=$(DESTDIR)$(PREFIX)/bin/%)
+	rm -f $(TOOLS:%=$(DESTDIR)$(PREFIX)/bin/%) $(addprefix $(DESTDIR)$(PREFIX)/,include/kvs.h lib/libkvs.a lib/pkgconfig/kvs.pc)
 	for m in man/*.[1-9]; do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m#man/}; done
 
 clean:
