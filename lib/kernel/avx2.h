@@ -27,6 +27,9 @@ bool kv_avx2_has_many(uint32_t type);
 void kv_avx2_few(struct kv_pool *pool, const struct kv_weight *w, const struct kv_avx2_act *a, const float *x, size_t m, float *y, bool add);
 bool kv_avx2_many(struct kv_pool *pool, const struct kv_weight *w, const struct kv_avx2_act *a, size_t m, float *y, bool add);
 
+/* Attention of one token over rows in f16; other rows are left to the generic parts. */
+bool kv_avx2_attend(struct kv_pool *pool, const struct kv_attn *a, const float *q, size_t m, float *out);
+
 static inline float
 kv_avx2_sum(__m256 v)
 {

@@ -109,7 +109,7 @@ const struct kv_ops kv_ops_avx2 = {
 	.matmul = matmul,
 	.add_bias = kv_generic_add_bias,
 	.rope = kv_generic_rope,
-	.attend = kv_generic_attend,
+	.attend = kv_avx2_attend,
 	.activate = kv_generic_activate,
 };
 #endif
