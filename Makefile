@@ -8,6 +8,7 @@ KV_CPPFLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -D_FILE_OFFSET_BITS=64 -Ilib
 KV_CFLAGS = -ffp-contract=off -fno-math-errno -pthread $(WARN)
 # gcc 12 has dropped calls in numeric code as "pure"; these passes stay off where the numbers are made.
 KERNEL_CFLAGS = -O3 $(if $(findstring clang,$(shell $(CC) --version)),,-fno-ipa-cp -fno-ipa-pure-const -fno-ipa-modref)
+AVX2_CFLAGS = $(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),-mavx2 -mfma -mf16c -mbmi2)
 LIBS = -lopenblas -lpcre2-8 -ljansson -lxxhash -lz -lm
 WARN = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef \
 	-Wcast-qual -Wnull-dereference
@@ -29,6 +30,8 @@ $(O)/%.o: %.c
 	$(CC) $(KV_CPPFLAGS) $(CPPFLAGS) -MMD -MP $(KV_CFLAGS) $(CFLAGS) $(EXTRA) -c -o $@ $<
 
 $(O)/lib/kernel/%.o: EXTRA = $(KERNEL_CFLAGS)
+# Each level of the processor has files and flags of its own; what they make runs only where the processor has the level.
+$(O)/lib/kernel/avx2_%.o: EXTRA = $(KERNEL_CFLAGS) $(AVX2_CFLAGS)
 $(O)/tests/%.o: KV_CPPFLAGS += -Itests/lib
 
 $(B)/lib/libkv.a: $(LIB_O)

@@ -7,14 +7,17 @@
 
 #include "util/utf8.h"
 
+#include "kernel/level.h"
+
 enum kv_status
 kv_session_open(const char *path, enum kvs_dtype dtype, enum kv_precision precision, struct kv_pool *pool, struct kv_session *s,
 	struct kv_err *err)
 {
-	struct kv_session new = { .ops = &kv_ops_generic };	/* the one table there is serves both precisions */
+	struct kv_session new = { .ops = &kv_ops_generic };
 	enum kv_status rc;
 
-	(void)precision;
+	if (precision == KV_FAST && (rc = kv_ops_choose(getenv("KV_ISA"), &new.ops, err)) != KV_OK)
+		return rc;
 	if (!path)
 		path = getenv("KV_MODEL");
 	if (!path || !*path)
