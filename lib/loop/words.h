@@ -8,6 +8,7 @@ enum { KV_LAST_DEFAULT = 32 };		/* queries recorded when nothing is said */
 
 enum kv_status kv_parse_observe(const char *arg, struct kv_observe *out, struct kv_err *err);	/* "last=N,nll", "none" */
 enum kv_status kv_parse_dtype(const char *arg, enum kvs_dtype *out, struct kv_err *err);
+enum kv_status kv_parse_history(const char *arg, enum kv_history *out, struct kv_err *err);
 enum kv_status kv_parse_precision(const char *arg, enum kv_precision *out, struct kv_err *err);
 
 #endif

@@ -68,6 +68,16 @@ kv_in_mem(const char *name, const void *data, size_t n, struct kv_in **out, stru
 	return rc;
 }
 
+enum kv_status
+kv_in_adopt(int fd, const char *name, struct kv_in **out, struct kv_err *err)
+{
+	enum kv_status rc = make(name, fd, out, err);
+
+	if (rc == KV_OK)
+		(*out)->own = true;
+	return rc;
+}
+
 void
 kv_in_close(struct kv_in *in)
 {

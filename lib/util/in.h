@@ -15,6 +15,8 @@ struct kv_in;
 enum kv_status kv_in_open(const char *path, struct kv_in **out, struct kv_err *err);
 /* Reads data[0..n), which must outlive it. */
 enum kv_status kv_in_mem(const char *name, const void *data, size_t n, struct kv_in **out, struct kv_err *err);
+/* Reads a descriptor that is open already, and closes it at the end. */
+enum kv_status kv_in_adopt(int fd, const char *name, struct kv_in **out, struct kv_err *err);
 void kv_in_close(struct kv_in *in);
 
 const char *kv_in_name(const struct kv_in *in);	/* for messages, already quoted */

@@ -1,0 +1,23 @@
+/* A pipeline of simple commands, taken apart as sh would: words, quotes, backslashes and | alone. */
+#ifndef KV_LOOP_SH_WORDS_H
+#define KV_LOOP_SH_WORDS_H
+
+#include <stddef.h>
+
+#include "util/err.h"
+
+struct kv_command {
+	int argc;
+	char **argv;			/* [argc + 1], NULL at the end */
+};
+
+struct kv_commands {
+	struct kv_command *c;
+	size_t n;
+};
+
+/* KV_END: there is more syntax in it than that, so that it takes a shell. KV_EUSAGE: an open quote, an empty command. */
+enum kv_status kv_sh_split(const char *text, struct kv_commands *out, struct kv_err *err);
+void kv_commands_free(struct kv_commands *c);
+
+#endif
