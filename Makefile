@@ -21,7 +21,7 @@ UNITS = $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/*.c))
 TEST_TOOLS = $(patsubst tests/tools/%.c,$(B)/tests/tools/%,$(wildcard tests/tools/*.c))
 
 all: $(TOOLS:%=$(B)/bin/%)
-units: $(UNITS) $(TEST_TOOLS)
+units: $(UNITS) $(TEST_TOOLS) $(B)/tests/inject.so
 
 $(O)/%.o: %.c
 	@mkdir -p $(@D)
@@ -46,6 +46,11 @@ $(UNITS) $(TEST_TOOLS): $(B)/tests/%: $(O)/tests/%.o $(B)/tests/libtest.a $(B)/l
 	@mkdir -p $(@D)
 	$(CC) $(KV_CFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
+# Preloaded into the tools by tests/inject.bats.
+$(B)/tests/inject.so: tests/inject/inject.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(CPPFLAGS) $(WARN) -O1 -g -fPIC -shared -o $@ $<
+
 # A whole run on a fresh machine: packages, build, model, tests.
 test:
 	examples/setup.sh packages test
@@ -64,7 +69,7 @@ asan:
 	$(MAKE) B=build-asan CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all' check
 
 tsan:
-	KV_THREADS=4 $(MAKE) B=build-tsan CFLAGS='-O1 -g -fsanitize=thread' check
+	KV_TEST_THREADS=4 $(MAKE) B=build-tsan CFLAGS='-O1 -g -fsanitize=thread' check
 
 # Rooms may include what is below them, never above or across; every header compiles alone; the manual is clean.
 lint:

@@ -53,7 +53,7 @@ static enum kv_status
 record(struct filter *f, struct kv_cache *c, const struct kv_notes *notes, struct kv_err *err)
 {
 	struct kvs_run run = {
-		.tool = f->stage->usage.tool, .version = KV_VERSION, .argc = f->tool.argc, .argv = f->tool.argv,
+		.tool = f->stage->usage.tool, .version = KV_VERSION, .argc = f->tool.words.n, .argv = f->tool.words.word,
 		.in_digest = c->digest, .kept = notes->kept, .of = notes->of,
 	};
 
@@ -93,11 +93,13 @@ kv_filter_main(const struct kv_stage *stage, int argc, char **argv)
 	const char *path = NULL;
 	struct kv_err err;
 	enum kv_status rc;
-	int status;
+	int status, own = 0;
 
-	usage.tables[1] = kv_common_options;
-	usage.titles[1] = "Common options";
-	kv_tool_start(&f.tool, &usage, argc, argv);
+	while (usage.tables[own])
+		own++;
+	usage.tables[own] = kv_common_options;
+	usage.titles[own] = "Common options";
+	kv_tool_start(&f.tool, &usage);
 	if ((rc = stage->start(&f.cfg, &err)) == KV_OK && (rc = parse(&f, argc, argv, &path, &err)) == KV_OK &&
 	    (rc = open_streams(&f, path, &err)) == KV_OK)
 		rc = f.in ? kv_tool_map(&f.tool, f.in, run, &f, &err) : run(&f, NULL, &err);

@@ -31,7 +31,7 @@ static const struct kv_opt options[] = {
 	{ "each", OPT_EACH, "PIPELINE", "what becomes of the cache while tokens are made" },
 	{ "every", OPT_EVERY, "N", "run --each after every N tokens (default 1)" },
 	{ "precision", OPT_PRECISION, "fast|f32", "f32: the reference path (default fast)" },
-	{ "observe", OPT_OBSERVE, "LIST", "what --save and --each find recorded: last=N queries (default 32), nll; none" },
+	{ "observe", OPT_OBSERVE, "LIST", "what --save and --each find recorded: last=N queries (default 32), acc, nll; none" },
 	{ 0 },
 };
 
@@ -41,7 +41,7 @@ static const struct kv_usage usage = {
 	.summary = "Goes on from a KV cache: prints the text that the model makes, as it is made.",
 	.tables = { options, kv_prompt_options, kv_common_options },
 	.titles = { "Options", "What is fed", "Common options" },
-	.footer = "Example:\n  kv-decode -p \"List the characters.\" book.kvs\n",
+	.footer = "  kv-decode -p \"List the characters.\" book.kvs\n",
 };
 
 struct decode {
@@ -173,9 +173,6 @@ parse(struct decode *d, struct kv_args *args, const char **path, struct kv_err *
 	if (d->each_text && (rc = kv_each_new(d->each_text, kv_common_options, &d->gen.each, err)) != KV_OK)
 		return rc;
 	d->gen.every = d->gen.every ? d->gen.every : 1;
-	d->gen.observe = d->save || d->gen.each ? d->observe : (struct kv_observe){ 0 };
-	if (d->gen.each)
-		kv_each_observe(d->gen.each, &d->gen.observe);
 	d->gen.stop = d->stop;
 	return d->prompt ? kv_text_arg(d->prompt, &d->text, err) : KV_OK;
 }
@@ -211,7 +208,7 @@ static enum kv_status
 save(struct decode *d, struct kv_cache *c, struct kv_err *err)
 {
 	struct kvs_run run = {
-		.tool = usage.tool, .version = KV_VERSION, .argc = d->tool.argc, .argv = d->tool.argv, .in_digest = c->digest,
+		.tool = usage.tool, .version = KV_VERSION, .argc = d->tool.words.n, .argv = d->tool.words.word, .in_digest = c->digest,
 		.device = "cpu", .level = d->session.ops->level, .precision = d->precision == KV_EXACT ? "f32" : "fast", .blas = kv_blas_name(),
 	};
 	struct kvs_writer *w = NULL;
@@ -246,6 +243,9 @@ answer(void *arg, struct kv_cache *c, struct kv_err *err)
 	if ((rc = kv_session_fits(&d->session, c, true, d->tool.force, err)) != KV_OK || (rc = kv_session_tokenizer(&d->session, err)) != KV_OK)
 		return rc;
 	d->gen.pool = d->tool.pool;
+	d->gen.observe = d->save || d->gen.each ? kv_observe_on(&d->observe, c) : (struct kv_observe){ 0 };
+	if (d->gen.each)
+		kv_each_observe(d->gen.each, &d->gen.observe);
 	begin = kv_now();
 	if ((rc = feed_prompt(d, c, &n, err)) != KV_OK)
 		return rc;
@@ -287,7 +287,7 @@ main(int argc, char **argv)
 	enum kv_status rc;
 	int status;
 
-	kv_tool_start(&d.tool, &usage, argc, argv);
+	kv_tool_start(&d.tool, &usage);
 	d.begin = kv_now();
 	d.stop = calloc((size_t)argc + 1, sizeof *d.stop);
 	rc = d.stop ? kv_args_begin(&args, &usage, argc, argv, &err) : kv_fail_mem(&err, "options");

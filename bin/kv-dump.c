@@ -31,7 +31,7 @@ static const struct kv_usage usage = {
 	.summary = "Looks inside snapshots. Without a mode: a page for people.",
 	.tables = { options, kv_common_options },
 	.titles = { "Modes and their options", "Common options" },
-	.footer = "Example:\n  kv-dump --json book.kvs | jq .entries.max\n",
+	.footer = "  kv-dump --json book.kvs | jq .entries.max\n",
 };
 
 struct dump {
@@ -320,7 +320,7 @@ main(int argc, char **argv)
 	enum kv_status rc;
 	int status;
 
-	kv_tool_start(&d.tool, &usage, argc, argv);
+	kv_tool_start(&d.tool, &usage);
 	if ((rc = kv_args_begin(&args, &usage, argc, argv, &err)) == KV_OK && (rc = parse(&d, &args, &err)) == KV_OK &&
 	    (rc = open_vocabulary(&d, &err)) == KV_OK && (rc = kv_out_open(d.tool.output, false, d.tool.force, &d.print.out, &err)) == KV_OK)
 		rc = dump_files(&d, &err);

@@ -17,7 +17,7 @@ static const struct kv_opt options[] = {
 	{ "model", 'm', "FILE", "GGUF model (default $KV_MODEL)" },
 	{ "from", OPT_FROM, "SNAP", "go on from a snapshot; - is standard input" },
 	{ "prompt", 'p', "TEXT", "text given here, after that of the files; @FILE reads it from FILE" },
-	{ "observe", OPT_OBSERVE, "LIST", "what to record: last=N queries (default 32), nll; none" },
+	{ "observe", OPT_OBSERVE, "LIST", "what to record: last=N queries (default 32), acc, nll; none" },
 	{ "batch", OPT_BATCH, "N", "tokens a forward pass (default 512)" },
 	{ "chunk", OPT_CHUNK, "N", "read in rounds of N tokens, each a forward pass" },
 	{ "each", OPT_EACH, "PIPELINE", "what becomes of the cache after every round" },
@@ -36,7 +36,7 @@ static const struct kv_usage usage = {
 		   "Without a file, or for -, the text comes from standard input.",
 	.tables = { options, kv_prompt_options, kv_common_options },
 	.titles = { "Options", "What is fed", "Common options" },
-	.footer = "Example:\n  kv-prefill book.txt | kv-evict --tova -k 512 | kv-decode -p \"Who is the narrator?\"\n",
+	.footer = "  kv-prefill book.txt | kv-evict --tova -k 512 | kv-decode -p \"Who is the narrator?\"\n",
 };
 
 struct prefill {
@@ -205,10 +205,12 @@ extend(struct prefill *p, struct kv_cache *c, struct kv_err *err)
 {
 	struct kv_buf notes = { 0 }, shown = { 0 };
 	struct kv_ids ids = { 0 };
+	struct kv_rounds rounds = p->rounds;
 	size_t skip = 0, n;
 	enum kv_status rc;
 	double begin;
 
+	rounds.feed.observe = kv_observe_on(&rounds.feed.observe, c);
 	if ((rc = kv_session_fits(&p->session, c, !p->what.tokens, p->tool.force, err)) != KV_OK ||
 	    (rc = kv_prompt_ids(&p->session, &p->what, p->go_on ? NULL : c, &p->text, &ids, &shown, &notes, err)) != KV_OK ||
 	    (p->go_on && (rc = find_place(c, &ids, &skip, err)) != KV_OK))
@@ -218,7 +220,7 @@ extend(struct prefill *p, struct kv_cache *c, struct kv_err *err)
 	kv_tool_show(&shown);
 	begin = kv_now();
 	kv_progress_start(&p->progress, usage.tool, "tokens", p->tool.verbosity < 0);
-	rc = kv_rounds_read(&p->session, c, ids.id + skip, n, &p->rounds, p->tool.pool, err);
+	rc = kv_rounds_read(&p->session, c, ids.id + skip, n, &rounds, p->tool.pool, err);
 	kv_progress_end(&p->progress);
 	if (rc == KV_OK)
 		summary(p, c, n, kv_now() - begin);
@@ -233,7 +235,7 @@ static enum kv_status
 write_cache(struct prefill *p, struct kv_cache *c, struct kv_err *err)
 {
 	struct kvs_run run = {
-		.tool = usage.tool, .version = KV_VERSION, .argc = p->tool.argc, .argv = p->tool.argv,
+		.tool = usage.tool, .version = KV_VERSION, .argc = p->tool.words.n, .argv = p->tool.words.word,
 		.in_digest = p->from ? c->digest : NULL, .device = "cpu", .level = p->session.ops->level,
 		.precision = p->precision == KV_EXACT ? "f32" : "fast", .blas = kv_blas_name(),
 	};
@@ -248,7 +250,7 @@ from_nothing(struct prefill *p, struct kv_err *err)
 	struct kv_cache *c;
 	enum kv_status rc;
 
-	if ((rc = kv_cache_new(&p->session.model->geom, &c, err)) != KV_OK)
+	if ((rc = kv_session_cache(&p->session, &c, err)) != KV_OK)
 		return rc;
 	if ((rc = extend(p, c, err)) == KV_OK)
 		rc = write_cache(p, c, err);
@@ -299,7 +301,7 @@ main(int argc, char **argv)
 	enum kv_status rc;
 	int status;
 
-	kv_tool_start(&p.tool, &usage, argc, argv);
+	kv_tool_start(&p.tool, &usage);
 	p.rounds.feed.tick = tick;
 	p.rounds.feed.arg = &p;
 	if ((rc = kv_args_begin(&args, &usage, argc, argv, &err)) == KV_OK && (rc = parse(&p, &args, &err)) == KV_OK &&

@@ -28,6 +28,9 @@ const struct kv_opt kv_common_options[] = {
 	{ 0 },
 };
 
+/* They change how a snapshot is stored or what is said about it: no business of its provenance. */
+static const int silent_options[] = { 'o', '@', OPT_CODEC, 'u', 'q', 'v', 'f', OPT_MEM_LIMIT, 0 };
+
 /* One write, so that lines of the stages of a pipeline do not mix. */
 static void
 say(const struct kv_tool *t, const char *fmt, va_list ap)
@@ -76,9 +79,9 @@ kv_tool_close(const struct kv_tool *t, struct kv_out *o, enum kv_status rc, stru
 }
 
 void
-kv_tool_start(struct kv_tool *t, const struct kv_usage *usage, int argc, char **argv)
+kv_tool_start(struct kv_tool *t, const struct kv_usage *usage)
 {
-	*t = (struct kv_tool){ .usage = usage, .argc = argc - 1, .argv = argv + 1, .threads = -1 };
+	*t = (struct kv_tool){ .usage = usage, .threads = -1 };
 	kv_out_catch_signals();
 }
 
@@ -86,6 +89,7 @@ void
 kv_tool_end(struct kv_tool *t)
 {
 	kv_pool_free(t->pool);
+	kv_words_free(&t->words);
 }
 
 static enum kv_status
@@ -165,9 +169,9 @@ common_option(struct kv_tool *t, int key, const char *arg, struct kv_err *err)
 	return rc;
 }
 
-/* KV_END if all is well: the caller's options are over. A NULL pool is one thread. */
+/* KV_END if all is well: the options are over. A NULL pool is one thread. */
 static enum kv_status
-start_pool(struct kv_tool *t, struct kv_err *err)
+finish_options(struct kv_tool *t, const struct kv_args *a, struct kv_err *err)
 {
 	const char *env = getenv("KV_THREADS");
 	enum kv_status rc;
@@ -176,7 +180,8 @@ start_pool(struct kv_tool *t, struct kv_err *err)
 		return rc;
 	if (t->threads >= 0 && t->threads != 1 && !t->pool)
 		t->pool = kv_pool_new((unsigned)t->threads);
-	return KV_END;
+	kv_words_free(&t->words);
+	return (rc = kv_args_words(a, &t->words, err)) == KV_OK ? KV_END : rc;
 }
 
 enum kv_status
@@ -184,10 +189,11 @@ kv_tool_next(struct kv_tool *t, struct kv_args *a, int *key, const char **arg, s
 {
 	enum kv_status rc;
 
+	a->silent = silent_options;
 	while ((rc = kv_args_next(a, key, arg, err)) == KV_OK)
 		if ((rc = common_option(t, *key, *arg, err)) != KV_OK)
 			return rc == KV_END ? KV_OK : rc;
-	return rc == KV_END ? start_pool(t, err) : rc;
+	return rc == KV_END ? finish_options(t, a, err) : rc;
 }
 
 enum kv_status

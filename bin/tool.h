@@ -13,8 +13,7 @@
 
 struct kv_tool {
 	const struct kv_usage *usage;
-	int argc;			/* as given, the tool's name not counted */
-	char **argv;
+	struct kv_words words;		/* the command line for the provenance, when its options are over */
 	const char *output;		/* -o; NULL = standard output */
 	enum kvs_packing packing;
 	int threads;			/* -@; -1 = not given */
@@ -27,12 +26,12 @@ struct kv_tool {
 extern const struct kv_opt kv_common_options[];	/* the last table of a tool's usage */
 
 /* Signals, environment. Must come first in main. */
-void kv_tool_start(struct kv_tool *t, const struct kv_usage *usage, int argc, char **argv);
+void kv_tool_start(struct kv_tool *t, const struct kv_usage *usage);
 void kv_tool_end(struct kv_tool *t);
 
 /*
  * The next option that is the tool's own; common ones are taken here (--help and --version print and exit 0). KV_END after the
- * last: the pool is then there.
+ * last: the pool and the words are then there.
  */
 enum kv_status kv_tool_next(struct kv_tool *t, struct kv_args *a, int *key, const char **arg, struct kv_err *err);
 

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 PATH=${KV_BIN:-build/bin}:$PATH
-DOC=${DOC:-/usr/share/common-licenses/Artistic}
+DOC=${DOC:-/usr/share/common-licenses/Apache-2.0}
 QUESTION=${QUESTION:-What is this document about?}
 KEEP=512
 export KV_THREADS=${KV_THREADS:-0}
@@ -17,13 +17,13 @@ size() { awk -v b="$(wc -c <"$1")" 'BEGIN { printf "%.1f MB", b / 1e6 }'; }
 cat <<END
 \$ kv-prefill $DOC |
     kv-evict --tova -k $KEEP |
-    kv-decode --chat -p "$QUESTION"
+    kv-decode --stop \$'\\n' -p \$'\\n\\nQuestion: $QUESTION\\nAnswer:'
 
 END
 start=$(date +%s.%N)
 kv-prefill -v "$DOC" 2>"$tmp/prefill" | tee "$tmp/full.kvs" |
 	kv-evict -v --tova -k $KEEP 2>"$tmp/evict" | tee "$tmp/kept.kvs" |
-	kv-decode -v --chat -n 96 -p "$QUESTION" 2>"$tmp/decode" || { cat "$tmp/prefill" "$tmp/evict" "$tmp/decode" >&2; exit 1; }
+	kv-decode -v --stop $'\n' -p $'\n\nQuestion: '"$QUESTION"$'\nAnswer:' 2>"$tmp/decode" || { cat "$tmp/prefill" "$tmp/evict" "$tmp/decode" >&2; exit 1; }
 end=$(date +%s.%N)
 
 printf '\n'

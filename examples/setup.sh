@@ -26,7 +26,9 @@ missing() {
 	[ "$1" = test ] || return 0
 	command -v bats >/dev/null || echo bats
 	command -v mandoc >/dev/null || echo mandoc
+	command -v col >/dev/null || echo bsdextrautils
 	command -v script >/dev/null || echo bsdutils
+	command -v pkill >/dev/null || echo procps	# bats ends tests that hang with it
 	command -v file >/dev/null || echo file
 }
 

@@ -45,10 +45,11 @@ setup() {
 }
 
 @test "a reader that leaves ends the writer by SIGPIPE, quietly" {
-	run bash -c 'kv-prefill -u doc doc doc doc doc doc doc doc 2>err | head -c 100 >/dev/null; echo ${PIPESTATUS[0]}; cat err'
+	for _ in $(seq 40); do cat s.kvs; done >many.kvs	# more than any pipe holds
+	run bash -c 'kv-evict -u --window -k 9999 many.kvs 2>err | head -c 100 >/dev/null; echo ${PIPESTATUS[0]}; cat err'
 	[ "$output" = 141 ]
 	# …also where the caller ignores SIGPIPE, as Python's subprocess used to
-	run bash -c 'trap "" PIPE; kv-prefill -u doc doc doc doc doc doc doc doc 2>err | head -c 100 >/dev/null; echo ${PIPESTATUS[0]}; cat err'
+	run bash -c 'trap "" PIPE; kv-evict -u --window -k 9999 many.kvs 2>err | head -c 100 >/dev/null; echo ${PIPESTATUS[0]}; cat err'
 	[ "$output" = 141 ]
 }
 
@@ -58,7 +59,7 @@ setup() {
 	refuse 3 kv-evict --window -k 5 cut -o old.kvs
 	cmp s.kvs old.kvs
 	refuse 3 kv-evict --window -k 5 cut -o new.kvs
-	[ "$(ls)" = "$(printf 'cut\ndoc\nold.kvs\ns.kvs')" ]
+	! ls | grep -v '^separate-stderr' | grep -vx 'cut\|doc\|old.kvs\|s.kvs'
 }
 
 @test "^C, TERM and HUP leave no file" {
@@ -96,8 +97,7 @@ setup() {
 @test "provenance says what was done, and neither where nor when" {
 	kv-evict --window -k 5 -@2 s.kvs -o e.kvs
 	kv-dump --tsv prov e.kvs >prov
-	grep -q 'kv-evict.*"--window","-k","5"' prov
-	! grep -q -- '-@2\|-o' prov
+	grep -q "kv-evict	.*	--window -k 5 s.kvs$" prov
 	kv-evict --window -k 5 --no-prov s.kvs -o n.kvs
 	[ "$(kv-dump --tsv prov n.kvs | wc -l)" -eq 2 ]
 	SOURCE_DATE_EPOCH=1000000000 kv-evict --window -k 5 s.kvs | kv-dump --json | grep -q '"time"'

@@ -83,6 +83,30 @@ assert "nll" in o, o' <j
 	awk -v a="$nll" -v b="$ppl" 'BEGIN { d = exp(a) - b; exit !(d * d < 1e-4 * b * b) }'
 }
 
+# acc FILE: how many queries were counted, and whether they are the newest.
+acc() {
+	kv-dump --json "$1" | python3 -c 'import json, sys
+print(*[(x["queries"], x["fresh"]) for x in json.load(sys.stdin)["observations"] if x["name"] == "acc"])'
+}
+
+@test "attention received: recorded, carried on, left behind after none" {
+	kv-prefill --observe acc doc -o a.kvs
+	n=$(kv-dump --json a.kvs | jq_ .tokens)
+	[ "$(acc a.kvs)" = "($n, True)" ]
+	kv-dump a.kvs | grep -q 'acc .* queries$'
+	kv-prefill --from a.kvs -p ' more words' -o b.kvs
+	m=$(kv-dump --json b.kvs | jq_ .tokens)
+	[ "$m" -gt "$n" ] && [ "$(acc b.kvs)" = "($m, True)" ]
+	kv-prefill --from a.kvs --observe none -p ' more words' -o c.kvs
+	[ "$(acc c.kvs)" = "($n, False)" ]
+	kv-dump c.kvs | grep -q stale
+	kv-evict --tova -k 9 b.kvs -o d.kvs
+	[ "$(acc d.kvs)" = "($m, True)" ]
+	kv-decode -n 4 --ignore-eos --save e.kvs d.kvs >/dev/null
+	[ "$(acc e.kvs)" = "($((m + 4)), True)" ]
+	kv-dump --verify e.kvs
+}
+
 @test "surprisals do not depend on batches or on reading in parts" {
 	kv-prefill --dtype f32 --observe nll doc -o a.kvs
 	kv-prefill --dtype f32 --observe nll --batch 9 doc -o b.kvs

@@ -51,6 +51,7 @@ kv_cache_free(struct kv_cache *c)
 		free(c->list[i].pos);
 		kv_rows_free(&c->list[i].k);
 		kv_rows_free(&c->list[i].v);
+		kv_received_free(c->list[i].received);
 	}
 	for (unsigned l = 0; c->queries && l < c->geom.n_layers; l++)
 		kv_queries_free(&c->queries[l]);
@@ -149,6 +150,8 @@ list_reserve(struct kv_list *l, uint32_t m, bool exact, struct kv_err *err)
 		l->pos = p;
 		l->cap = cap;
 	}
+	if (l->received && (rc = kv_received_reserve(l->received, l->cap, err)) != KV_OK)
+		return rc;
 	if ((rc = kv_rows_reserve(&l->k, l->n, need > l->k.cap ? cap : need, err)) != KV_OK)
 		return rc;
 	return kv_rows_reserve(&l->v, l->n, need > l->v.cap ? cap : need, err);
@@ -214,6 +217,8 @@ kv_cache_extend(struct kv_cache *c, uint32_t m, struct kv_err *err)
 			l->src[l->n + t] = (uint32_t)s->consumed + t;
 			l->pos[l->n + t] = s->next_pos + (int32_t)t;
 		}
+		if (l->received)
+			kv_received_clear(l->received, l->n, m);
 		l->n += m;
 		l->changed = true;
 	}
@@ -247,6 +252,8 @@ kv_list_keep(struct kv_list *l, const uint32_t *keep, uint32_t n, struct kv_err 
 		l->src[i] = l->src[keep[i]];
 		l->pos[i] = l->pos[keep[i]];
 	}
+	if (l->received)
+		kv_received_keep(l->received, keep, n);
 	l->n = n;
 	l->changed = true;
 	return KV_OK;

@@ -136,6 +136,12 @@ enum kv_status kv_list_keep(struct kv_list *l, const uint32_t *keep, uint32_t n,
 enum kv_status kv_queries_add(struct kv_cache *c, unsigned layer, uint32_t w, uint32_t m, uint32_t src, int32_t pos, const float *q,
 	struct kv_err *err);
 
+/*
+ * Adds to the record of a list what its entries received from the queries of the m newest, sums [n] and squares [n]; window 0 = all of it
+ * is seen. Where none was, or some queries in between were not counted, the record begins with these.
+ */
+enum kv_status kv_received_add(struct kv_list *l, uint32_t m, uint32_t window, const double *sum, const double *square, struct kv_err *err);
+
 /* Token id of a source index; false if it is not in the history. The same for the surprisal. */
 bool kv_cache_token(const struct kv_cache *c, uint32_t src, uint32_t *id);
 bool kv_cache_nll(const struct kv_cache *c, uint32_t src, float *nll);
@@ -154,5 +160,8 @@ enum kv_history { KV_HISTORY_ALL, KV_HISTORY_ALIVE, KV_HISTORY_NONE };
 enum kv_status kv_cache_forget(struct kv_cache *c, enum kv_history keep, struct kv_err *err);
 /* Forgets single surprisals; their count and sum stay. */
 void kv_cache_forget_nll(struct kv_cache *c);
+
+/* A JSON object for people (iNFo) in the place of any that is there; nothing may branch on it. */
+enum kv_status kv_cache_set_info(struct kv_cache *c, const char *json, size_t n, struct kv_err *err);
 
 #endif

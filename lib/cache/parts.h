@@ -19,6 +19,15 @@ void kv_rows_replace(struct kv_rows *r, uint8_t *data, uint32_t cap);
 
 void kv_queries_free(struct kv_queries *q);
 
+/* A record with room for cap entries, nothing received by any. */
+enum kv_status kv_received_new(uint32_t cap, struct kv_received **out, struct kv_err *err);
+enum kv_status kv_received_reserve(struct kv_received *r, uint32_t cap, struct kv_err *err);
+void kv_received_free(struct kv_received *r);
+/* Entries first … first + m - 1 are new. */
+void kv_received_clear(struct kv_received *r, uint32_t first, uint32_t m);
+/* Keeps keep[0..n). */
+void kv_received_keep(struct kv_received *r, const uint32_t *keep, uint32_t n);
+
 /* Appends v[0..m) as the values of tokens `at` …; a hole before them is filled. at must not be below the dense part's end. */
 enum kv_status kv_track_add(struct kv_track *t, uint32_t at, const uint32_t *v, uint32_t m, uint32_t filler, struct kv_err *err);
 bool kv_track_get(const struct kv_track *t, uint32_t src, uint32_t *v);

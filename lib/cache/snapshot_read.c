@@ -41,15 +41,17 @@ words(const uint8_t *p, uint32_t n)
 	return v;
 }
 
-/* The payload as it was before packing, valid until the next call. */
+/* The payload as it was before packing, valid until the next call. Of rows, which stay packed, just their header. */
 static enum kv_status
-unpack(struct reading *rd, const struct kvs_frame *f, const uint8_t **raw, struct kv_err *err)
+unpack(struct reading *rd, const struct kvs_frame *f, const uint8_t **raw, size_t *n_raw, struct kv_err *err)
 {
-	size_t n = (size_t)f->head.raw_len;
+	bool rows = f->head.type == KVS_KEYS || f->head.type == KVS_VALS;
+	size_t n = rows && f->head.raw_len > KVS_ROWS_HEADER ? KVS_ROWS_HEADER : (size_t)f->head.raw_len;
 	enum kv_status rc;
 
 	if (f->head.codec == KVS_CODEC_RAW) {
 		*raw = f->payload;
+		*n_raw = (size_t)f->head.raw_len;
 		return KV_OK;
 	}
 	if (n > rd->scratch_size) {
@@ -59,9 +61,10 @@ unpack(struct reading *rd, const struct kvs_frame *f, const uint8_t **raw, struc
 			return kv_fail_mem(err, "a frame");
 		rd->scratch_size = n;
 	}
-	if ((rc = kvs_decode(f, rd->scratch, err)) != KV_OK)
+	if ((rc = kvs_decode_head(f, rd->scratch, n, err)) != KV_OK)
 		return rc;
 	*raw = rd->scratch;
+	*n_raw = n;
 	return KV_OK;
 }
 
@@ -174,7 +177,7 @@ take_rows(struct kv_cache *c, const struct kvs_frame *f, const uint8_t *raw, str
 	struct kvs_rows r;
 	enum kv_status rc;
 
-	if ((rc = kvs_rows_get(raw, (size_t)f->head.raw_len, &c->geom, values, &r, err)) != KV_OK)
+	if ((rc = kvs_rows_head_get(raw, (size_t)f->head.raw_len, &c->geom, values, &r, err)) != KV_OK)
 		return rc;
 	if (r.mask || r.rotated || r.scheme || !kvs_dtype_size(r.dtype))
 		return kv_fail(err, KV_EUNSUP, "pruned or quantised rows: this version reads plain ones");
@@ -230,11 +233,36 @@ take_nll(struct kv_cache *c, const uint8_t *raw, size_t n, struct kv_err *err)
 	return KV_OK;
 }
 
+/* That it is about the entries of this list the checks find out, at the end at the latest. */
+static enum kv_status
+take_received(struct kv_cache *c, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err)
+{
+	struct kv_list *l = kv_cache_list(c, f->head.tag.layer, f->head.tag.head);
+	struct kvs_obsa o;
+	enum kv_status rc;
+
+	if ((rc = kvs_obsa_get(raw, (size_t)f->head.raw_len, &c->state, &o, err)) != KV_OK)
+		return rc;
+	/* What we cannot go on recording is carried along like a frame that nobody knows. */
+	if (o.reduction || !o.squares)
+		return kv_held_add(&c->other, &c->n_other, f, err);
+	if ((rc = kv_received_new(o.n, &l->received, err)) != KV_OK)
+		return rc;
+	l->received->from = o.first;
+	l->received->to = o.last;
+	for (uint32_t i = 0; i < o.n; i++) {
+		l->received->sum[i] = lef32_get(o.sum + 4 * (size_t)i);
+		l->received->square[i] = lef32_get(o.squares + 4 * (size_t)i);
+		l->received->count[i] = le32_get(o.count + 4 * (size_t)i);
+	}
+	return KV_OK;
+}
+
 /* Is it one whose content this library works with? */
 static bool
 is_ours(uint32_t type)
 {
-	return !kvs_is_ancillary(type) || type == KVS_OBSQ || type == KVS_OBSN || type == KVS_PROV;
+	return !kvs_is_ancillary(type) || type == KVS_OBSQ || type == KVS_OBSA || type == KVS_OBSN || type == KVS_PROV;
 }
 
 static enum kv_status
@@ -262,6 +290,8 @@ take_content(struct reading *rd, const struct kvs_frame *f, const uint8_t *raw, 
 		return take_rows(c, f, raw, err);
 	case KVS_OBSQ:
 		return take_queries(c, f->head.tag.layer, raw, n, err);
+	case KVS_OBSA:
+		return take_received(c, f, raw, err);
 	case KVS_OBSN:
 		return take_nll(c, raw, n, err);
 	case KVS_PROV:
@@ -287,14 +317,15 @@ take_frame(struct reading *rd, const struct kvs_frame *f, struct kv_err *err)
 {
 	const struct kvs_head *h = &f->head;
 	const uint8_t *raw = NULL;
+	size_t n = 0;
 	enum kv_status rc = kvs_frame_readable(h, err);
 
 	/* Made by a newer writer: an editor leaves it out where it may (formats/kvs.md, section 18). */
 	if (rc != KV_OK)
 		return kvs_is_ancillary(h->type) ? KV_OK : fail_in(h, err);
-	if (is_ours(h->type) && unpack(rd, f, &raw, err) != KV_OK)
-		return fail_in(h, err);
-	if ((rc = kvs_check_frame(rd->check, h, raw, raw ? (size_t)h->raw_len : 0, err)) != KV_OK)
+	if (is_ours(h->type) && (rc = unpack(rd, f, &raw, &n, err)) != KV_OK)
+		return rc;
+	if ((rc = kvs_check_frame(rd->check, h, raw, n, err)) != KV_OK)
 		return rc;
 	if (h->type == KVS_INDX || h->type == KVS_PADD)
 		return KV_OK;

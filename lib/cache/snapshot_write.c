@@ -5,8 +5,10 @@
 
 #include "cache/parts.h"
 #include "cache/snapshot.h"
+#include "kvs/digest.h"
 #include "kvs/payload.h"
 #include "util/half.h"
+#include "util/le.h"
 #include "util/mem.h"
 
 struct writing {
@@ -298,6 +300,25 @@ write_others(struct writing *wr, uint64_t limit, struct kv_err *err)
 }
 
 static enum kv_status
+write_received(struct writing *wr, unsigned layer, unsigned head, struct kv_err *err)
+{
+	const struct kv_list *l = kv_cache_list(wr->cache, layer, head);
+	const struct kv_received *r = l->received;
+	uint8_t *src;
+
+	if (!r)
+		return KV_OK;
+	if (!(src = kv_array_new(l->n, 4)))
+		return kv_fail_mem(err, "received attention");
+	for (uint32_t i = 0; i < l->n; i++)
+		le32_put(src + 4 * (size_t)i, l->src[i]);
+	kvs_obsa_put(&wr->buf, &(struct kvs_obsa){ .n = l->n, .first = r->from, .last = r->to, .src_hash = kvs_hash64(src, 4 * (size_t)l->n) },
+		r->sum, r->square, r->count);
+	free(src);
+	return put(wr, KVS_OBSA, layer, head, 0, err);
+}
+
+static enum kv_status
 write_layer(struct writing *wr, unsigned layer, struct kv_err *err)
 {
 	const struct kv_cache *c = wr->cache;
@@ -309,6 +330,10 @@ write_layer(struct writing *wr, unsigned layer, struct kv_err *err)
 		if ((rc = put(wr, KVS_OBSQ, layer, KVS_ALL, 0, err)) != KV_OK)
 			return rc;
 	}
+	for (unsigned h = 0; h < c->geom.n_heads_kv; h++)
+		if ((rc = write_others(wr, place(&(struct kvs_head){ .type = KVS_OBSA, .tag = { (uint16_t)layer, (uint16_t)h, 0 } }), err)) != KV_OK ||
+			(rc = write_received(wr, layer, h, err)) != KV_OK)
+			return rc;
 	rc = write_others(wr, (uint64_t)(layer + 1) << 50, err);
 	for (unsigned h = 0; h < c->geom.n_heads_kv && rc == KV_OK; h++) {
 		const struct kv_list *l = kv_cache_list(c, layer, h);
@@ -357,7 +382,8 @@ longest_payload(const struct writing *wr)
 	for (size_t i = 0; i < n_lists; i++) {
 		const struct kv_list *l = &c->list[i];
 
-		frames += 4 + l->k.n_held + l->v.n_held;
+		most = max_u64(most, l->received ? 64 + 12 * (uint64_t)l->n : 0);
+		frames += 5 + l->k.n_held + l->v.n_held;
 		frames += l->n / kvs_rows_per_chunk((uint32_t)(l->k.width * kvs_dtype_size(l->k.dtype)));
 		frames += l->n / kvs_rows_per_chunk((uint32_t)(l->v.width * kvs_dtype_size(l->v.dtype)));
 	}

@@ -18,6 +18,10 @@ enum {
 	TILE = 192,	/* rows (tokens times query heads of the group) of a tile, about */
 	BLOCK = 512,	/* keys of a block */
 	PREPARE = 256,	/* keys in one item of conversion */
+	STORED = 1 << 22,	/* weights that a tile keeps, at most, until they can be summed */
+	WAVE = 16,	/* tiles whose sums are kept apart, so that they can be added in order */
+	FOLD = 4,	/* tokens whose weights are added in f32, before they go into a sum in f64 */
+	PIECE = 4096,	/* entries in one item of adding up */
 };
 
 /* The work on one kv head. */
@@ -32,14 +36,21 @@ struct group {
 	float *k, *v;		/* [all.to - all.from][d_k], [d_v]: f32, keys turned */
 	size_t tokens;		/* of a tile */
 	struct tile *tile;	/* [threads] */
+	const struct kv_attn_sums *to;	/* what the list's entries received; NULL: not asked for */
+	size_t first, tiles;	/* the wave in hand */
+	double *part;		/* [WAVE][2][all.to - all.from] sums and squares of each of its tiles; NULL: not asked for */
 };
 
 struct tile {
+	size_t rows, blocks;	/* blocks whose weights are kept: 1, or all if sums are asked for */
 	float *q;		/* [rows][d_k] row = token * heads + head */
-	float *s;		/* [rows][BLOCK] scores, then weights */
+	float *s;		/* [blocks][rows][BLOCK] scores, then weights … */
+	float *then;		/* [blocks][rows] … relative to this maximum */
 	float *o;		/* [rows][d_v] weighted values so far … */
 	float *top;		/* [rows] … relative to this maximum */
 	double *sum;		/* [rows] of the weights */
+	float *share;		/* [rows] what a weight counts in the mean over the group */
+	float *mean;		/* [FOLD][BLOCK] */
 };
 
 static void
@@ -47,20 +58,28 @@ tile_free(struct tile *t)
 {
 	kv_block_free(t->q);
 	kv_block_free(t->s);
+	kv_block_free(t->then);
 	kv_block_free(t->o);
 	kv_block_free(t->top);
 	kv_block_free(t->sum);
+	kv_block_free(t->share);
+	kv_block_free(t->mean);
 }
 
 static bool
-tile_new(struct tile *t, size_t rows, size_t d_k, size_t d_v)
+tile_new(struct tile *t, size_t rows, size_t blocks, size_t d_k, size_t d_v)
 {
+	t->rows = rows;
+	t->blocks = blocks;
 	t->q = kv_block_new(rows, d_k * sizeof *t->q);
-	t->s = kv_block_new(rows, BLOCK * sizeof *t->s);
+	t->s = kv_block_new(blocks * rows, BLOCK * sizeof *t->s);
+	t->then = kv_block_new(blocks, rows * sizeof *t->then);
 	t->o = kv_block_new(rows, d_v * sizeof *t->o);
 	t->top = kv_block_new(rows, sizeof *t->top);
 	t->sum = kv_block_new(rows, sizeof *t->sum);
-	return t->q && t->s && t->o && t->top && t->sum;
+	t->share = kv_block_new(rows, sizeof *t->share);
+	t->mean = kv_block_new(FOLD, BLOCK * sizeof *t->mean);
+	return t->q && t->s && t->then && t->o && t->top && t->sum && t->share && t->mean;
 }
 
 static void
@@ -114,21 +133,64 @@ clip(size_t x, size_t at, size_t n)
 	return x <= at ? 0 : x - at < n ? x - at : n;
 }
 
-/* One block of keys, ranks at … at + n - 1, for the tokens first … first + tokens - 1 of a tile. */
+/* Block b of keys, ranks at … at + n - 1, for the tokens first … first + tokens - 1 of a tile. */
 static void
-attend_block(const struct group *g, struct tile *t, size_t first, size_t tokens, size_t at, size_t n)
+attend_block(const struct group *g, struct tile *t, size_t first, size_t tokens, size_t b, size_t at, size_t n)
 {
 	const struct kv_attn *a = g->a;
 	blasint rows = (blasint)(tokens * g->heads), d_k = (blasint)a->d_k, d_v = (blasint)a->d_v;
 	const float *k = g->k + (at - g->all.from) * a->d_k, *v = g->v + (at - g->all.from) * a->d_v;
+	float *s = t->s + b % t->blocks * t->rows * BLOCK;
 
-	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, (blasint)n, d_k, a->scale, t->q, d_k, k, d_k, 0, t->s, BLOCK);
+	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, (blasint)n, d_k, a->scale, t->q, d_k, k, d_k, 0, s, BLOCK);
 	for (size_t r = 0; r < tokens * g->heads; r++) {
 		struct kv_span see = g->see[first + r / g->heads];
 
-		soften(a, t->s + r * BLOCK, n, clip(see.from, at, n), clip(see.to, at, n), &t->top[r], &t->sum[r], t->o + r * a->d_v);
+		soften(a, s + r * BLOCK, n, clip(see.from, at, n), clip(see.to, at, n), &t->top[r], &t->sum[r], t->o + r * a->d_v);
+		t->then[b % t->blocks * t->rows + r] = t->top[r];
 	}
-	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, d_v, (blasint)n, 1, t->s, BLOCK, v, d_v, 1, t->o, d_v);
+	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, d_v, (blasint)n, 1, s, BLOCK, v, d_v, 1, t->o, d_v);
+}
+
+/* sum and square [n] take FOLD tokens' weights, mean [FOLD][BLOCK]. */
+KV_CLONES static void
+fold(const float *mean, size_t n, double *sum, double *square)
+{
+	const float *a = mean, *b = mean + BLOCK, *c = mean + 2 * BLOCK, *d = mean + 3 * BLOCK;
+
+	for (size_t j = 0; j < n; j++) {
+		sum[j] += (double)((a[j] + b[j]) + (c[j] + d[j]));
+		square[j] += (double)((a[j] * a[j] + b[j] * b[j]) + (c[j] * c[j] + d[j] * d[j]));
+	}
+}
+
+/* What the n entries of block b receive from a tile of so many tokens, now that all maxima and sums are known. */
+static void
+sum_block(const struct group *g, const struct tile *t, size_t tokens, size_t b, size_t n, double *sum, double *square)
+{
+	const float *s = t->s + b * t->rows * BLOCK, *then = t->then + b * t->rows;
+
+	_Static_assert(FOLD == 4, "fold takes four");
+	for (size_t r = 0; r < tokens * g->heads; r++)
+		t->share[r] = t->sum[r] > 0 ? kv_expf(then[r] - t->top[r]) / (float)(t->sum[r] * (double)g->heads) : 0;
+	for (size_t i = 0; i < tokens; i += FOLD) {
+		for (size_t k = 0; k < FOLD; k++)
+			if (i + k < tokens)
+				kv_attn_mean(s + (i + k) * g->heads * BLOCK, BLOCK, g->heads, t->share + (i + k) * g->heads, n, t->mean + k * BLOCK);
+			else
+				memset(t->mean + k * BLOCK, 0, n * sizeof *t->mean);
+		fold(t->mean, n, sum, square);
+	}
+}
+
+static void
+sum_tile(const struct group *g, const struct tile *t, size_t tokens, struct kv_span see, double *part)
+{
+	size_t n = g->all.to - g->all.from;
+
+	memset(part, 0, 2 * n * sizeof *part);
+	for (size_t at = see.from, b = 0; at < see.to; at += BLOCK, b++)
+		sum_block(g, t, tokens, b, see.to - at < BLOCK ? see.to - at : BLOCK, part + (at - g->all.from), part + n + (at - g->all.from));
 }
 
 static void
@@ -137,7 +199,7 @@ attend_tile(void *arg, size_t item, unsigned thread)
 	const struct group *g = arg;
 	const struct kv_attn *a = g->a;
 	struct tile *t = &g->tile[thread];
-	size_t first = item * g->tokens, tokens = g->m - first < g->tokens ? g->m - first : g->tokens;
+	size_t first = (g->first + item) * g->tokens, tokens = g->m - first < g->tokens ? g->m - first : g->tokens;
 	struct kv_span see = g->see[first];
 
 	for (size_t i = 0; i < tokens; i++) {
@@ -152,13 +214,47 @@ attend_tile(void *arg, size_t item, unsigned thread)
 		t->top[r] = -FLT_MAX;
 		t->sum[r] = 0;
 	}
-	for (size_t at = see.from; at < see.to; at += BLOCK)
-		attend_block(g, t, first, tokens, at, see.to - at < BLOCK ? see.to - at : BLOCK);
+	for (size_t at = see.from, b = 0; at < see.to; at += BLOCK, b++)
+		attend_block(g, t, first, tokens, b, at, see.to - at < BLOCK ? see.to - at : BLOCK);
 	for (size_t r = 0; r < tokens * g->heads; r++)
 		if (t->sum[r] > 0)
 			scale_row(t->o + r * a->d_v, a->d_v, (float)(1 / t->sum[r]));
 	for (size_t i = 0; i < tokens; i++)
 		memcpy(g->out + (first + i) * a->heads * a->d_v, t->o + i * g->heads * a->d_v, g->heads * a->d_v * sizeof *t->o);
+	if (g->part)
+		sum_tile(g, t, tokens, see, g->part + item * 2 * (g->all.to - g->all.from));
+}
+
+/* Adds the sums of a wave's tiles, in their order, to those of the list. */
+static void
+gather(void *arg, size_t item, unsigned thread)
+{
+	const struct group *g = arg;
+	size_t n = g->all.to - g->all.from, end = (item + 1) * PIECE < n ? (item + 1) * PIECE : n;
+	double *sum = g->to->sum + g->all.from, *square = g->to->square + g->all.from;
+
+	(void)thread;
+	for (size_t t = 0; t < g->tiles; t++) {
+		const double *part = g->part + t * 2 * n;
+
+		for (size_t j = item * PIECE; j < end; j++) {
+			sum[j] += part[j];
+			square[j] += part[n + j];
+		}
+	}
+}
+
+static void
+attend_tiles(struct kv_pool *pool, struct group *g)
+{
+	size_t n = g->all.to - g->all.from, all = (g->m + g->tokens - 1) / g->tokens, wave = g->part ? WAVE : all;
+
+	for (g->first = 0; g->first < all; g->first += wave) {
+		g->tiles = all - g->first < wave ? all - g->first : wave;
+		kv_pool_run(pool, g->tiles, attend_tile, g);
+		if (g->part)
+			kv_pool_run(pool, (n + PIECE - 1) / PIECE, gather, g);
+	}
 }
 
 static bool
@@ -175,16 +271,37 @@ attend_group(struct kv_pool *pool, struct group *g)
 		if (g->see[i].to > g->all.to)
 			g->all.to = g->see[i].to;
 	}
-	n = g->all.to > g->all.from ? g->all.to - g->all.from : 0;
+	if (g->all.from > g->all.to)
+		g->all.from = g->all.to;
+	n = g->all.to - g->all.from;
 	g->k = kv_block_new(n, g->a->d_k * sizeof *g->k);
 	g->v = kv_block_new(n, g->a->d_v * sizeof *g->v);
-	if ((done = g->k && g->v)) {
+	g->part = g->to ? kv_block_new(n, WAVE * 2 * sizeof *g->part) : NULL;
+	if ((done = g->k && g->v && (g->part || !g->to))) {
 		kv_pool_run(pool, (n + PREPARE - 1) / PREPARE, prepare, g);
-		kv_pool_run(pool, (g->m + g->tokens - 1) / g->tokens, attend_tile, g);
+		attend_tiles(pool, g);
 	}
 	kv_block_free(g->k);
 	kv_block_free(g->v);
+	kv_block_free(g->part);
 	return done;
+}
+
+/* Tokens of a tile, and the blocks that it keeps. Sums are asked for: as many tokens as leave room for their weights. */
+static size_t
+size_tile(const struct kv_attn *a, size_t heads, size_t *blocks)
+{
+	size_t tokens = heads < TILE ? TILE / heads : 1, most = 1;
+
+	*blocks = 1;
+	if (!a->received)
+		return tokens;
+	for (size_t h = 0; h < a->kv_heads; h++)
+		most = a->list[h].n > most ? a->list[h].n : most;
+	*blocks = (most + BLOCK - 1) / BLOCK;
+	while (tokens > 1 && tokens * heads * *blocks * BLOCK > STORED)
+		tokens /= 2;
+	return tokens;
 }
 
 bool
@@ -192,21 +309,23 @@ kv_generic_attend(struct kv_pool *pool, const struct kv_attn *a, const float *q,
 {
 	struct group g = { .a = a, .m = m, .heads = a->heads / a->kv_heads };
 	unsigned threads = kv_pool_threads(pool);
+	size_t blocks;
 	bool done = true;
 
 	openblas_set_num_threads(1);
 	if (m == 1)
 		return kv_attend_one(pool, a, q, out);
-	g.tokens = g.heads < TILE ? TILE / g.heads : 1;
+	g.tokens = size_tile(a, g.heads, &blocks);
 	g.see = kv_array_new(m, sizeof *g.see);
 	g.tile = kv_array_new(threads, sizeof *g.tile);
 	for (unsigned i = 0; g.tile && i < threads; i++)
-		done &= tile_new(&g.tile[i], g.tokens * g.heads, a->d_k, a->d_v);
+		done &= tile_new(&g.tile[i], g.tokens * g.heads, blocks, a->d_k, a->d_v);
 	done &= g.see && g.tile;
 	for (size_t h = 0; done && h < a->kv_heads; h++) {
 		g.l = &a->list[h];
 		g.q = q + h * g.heads * a->d_k;
 		g.out = out + h * g.heads * a->d_v;
+		g.to = a->received ? &a->received[h] : NULL;
 		done = attend_group(pool, &g);
 	}
 	for (unsigned i = 0; g.tile && i < threads; i++)

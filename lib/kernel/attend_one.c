@@ -22,7 +22,8 @@ struct one {
 	double *sum;		/* [heads][chunks] 0 = nothing visible */
 	float *o;		/* [heads][chunks][d_v] */
 	float *rows;		/* [threads][CHUNK][max(d_k, d_v)] */
-	float *p;		/* [threads][group][CHUNK] */
+	float *p;		/* [threads][group][CHUNK] weights; if sums are asked for, [heads][chunks][CHUNK]: they stay */
+	float *share;		/* [chunks][heads] what a weight of a chunk counts in the mean over the group */
 	size_t width;		/* max(d_k, d_v) */
 };
 
@@ -61,6 +62,30 @@ weigh(const float *p, const float *rows, size_t n, size_t d, float *o)
 			o[i] += p[j] * rows[i];
 }
 
+/* What is visible of chunk c of group g. */
+static struct kv_span
+span_of(const struct one *s, size_t g, size_t c)
+{
+	struct kv_span v = kv_attn_visible(s->a, &s->a->list[g], 0);
+
+	v.from = v.from > c * CHUNK ? v.from : c * CHUNK;
+	v.to = v.to < (c + 1) * CHUNK ? v.to : (c + 1) * CHUNK;
+	return v;
+}
+
+/* The weights of chunk c for the first head of group g; those of the next stand so many further on. */
+static float *
+weights_of(const struct one *s, size_t g, size_t c, unsigned thread)
+{
+	return s->p + (s->a->received ? g * s->group * s->chunks + c : thread * s->group) * CHUNK;
+}
+
+static size_t
+weights_apart(const struct one *s)
+{
+	return s->a->received ? s->chunks * CHUNK : CHUNK;
+}
+
 static void
 attend_chunk(void *arg, size_t item, unsigned thread)
 {
@@ -68,17 +93,15 @@ attend_chunk(void *arg, size_t item, unsigned thread)
 	const struct kv_attn *a = s->a;
 	size_t g = item / s->chunks, c = item % s->chunks;
 	const struct kv_attn_list *l = &a->list[g];
-	struct kv_span v = kv_attn_visible(a, l, 0);
-	float *rows = s->rows + thread * CHUNK * s->width, *p = s->p + thread * s->group * CHUNK;
+	struct kv_span v = span_of(s, g, c);
+	float *rows = s->rows + thread * CHUNK * s->width, *p = weights_of(s, g, c, thread);
 
-	v.from = v.from > c * CHUNK ? v.from : c * CHUNK;
-	v.to = v.to < (c + 1) * CHUNK ? v.to : (c + 1) * CHUNK;
 	if (v.from >= v.to)
 		return;
 	kv_attn_keys(a, l, v, rows);
 	for (size_t j = 0; j < s->group; j++) {
 		size_t h = g * s->group + j, n = v.to - v.from;
-		float *score = p + j * CHUNK;
+		float *score = p + j * weights_apart(s);
 
 		products(s->q + h * a->d_k, rows, n, a->d_k, a->scale, score);
 		if (a->softcap > 0)
@@ -88,7 +111,7 @@ attend_chunk(void *arg, size_t item, unsigned thread)
 	}
 	kv_attn_values(a, l, v, rows);
 	for (size_t j = 0; j < s->group; j++)
-		weigh(p + j * CHUNK, rows, v.to - v.from, a->d_v, s->o + ((g * s->group + j) * s->chunks + c) * a->d_v);
+		weigh(p + j * weights_apart(s), rows, v.to - v.from, a->d_v, s->o + ((g * s->group + j) * s->chunks + c) * a->d_v);
 }
 
 /* out [d_v] of head h from its chunks */
@@ -116,13 +139,33 @@ merge(const struct one *s, size_t h, float *out)
 	}
 	for (size_t i = 0; i < d && total > 0; i++)
 		out[i] /= (float)total;
+	for (size_t c = 0; c < s->chunks && s->share; c++)
+		s->share[c * s->a->heads + h] = sum[c] > 0 ? kv_expf(top[c] - highest) / (float)(total * (double)s->group) : 0;
+}
+
+static void
+receive_chunk(void *arg, size_t item, unsigned thread)
+{
+	const struct one *s = arg;
+	size_t g = item / s->chunks, c = item % s->chunks;
+	const struct kv_attn_sums *to = &s->a->received[g];
+	struct kv_span v = span_of(s, g, c);
+	float *a = s->rows + thread * CHUNK * s->width;
+
+	if (v.from >= v.to)
+		return;
+	kv_attn_mean(weights_of(s, g, c, thread), weights_apart(s), s->group, s->share + c * s->a->heads + g * s->group, v.to - v.from, a);
+	for (size_t j = v.from; j < v.to; j++, a++) {
+		to->sum[j] += (double)*a;
+		to->square[j] += (double)*a * (double)*a;
+	}
 }
 
 bool
 kv_attend_one(struct kv_pool *pool, const struct kv_attn *a, const float *q, float *out)
 {
 	struct one s = { .a = a, .q = q, .group = a->heads / a->kv_heads, .width = a->d_k > a->d_v ? a->d_k : a->d_v };
-	size_t threads = kv_pool_threads(pool), longest = 1, cells;
+	size_t threads = kv_pool_threads(pool), longest = 1, cells, kept;
 	bool done = false;
 
 	for (size_t g = 0; g < a->kv_heads; g++)
@@ -134,14 +177,19 @@ kv_attend_one(struct kv_pool *pool, const struct kv_attn *a, const float *q, flo
 	s.sum = kv_block_new(cells, sizeof *s.sum);
 	s.o = kv_block_new(cells, a->d_v * sizeof *s.o);
 	s.rows = kv_block_new(threads * CHUNK, s.width * sizeof *s.rows);
-	s.p = kv_block_new(threads * CHUNK, s.group * sizeof *s.p);
-	if (!s.top || !s.sum || !s.o || !s.rows || !s.p)
+	kept = a->received ? cells : threads * s.group;
+	s.p = kv_block_new(kept, CHUNK * sizeof *s.p);
+	if (a->received)
+		s.share = kv_block_new(cells, sizeof *s.share);
+	if (!s.top || !s.sum || !s.o || !s.rows || !s.p || (a->received && !s.share))
 		goto out;
 	for (size_t i = 0; i < cells; i++)
 		s.sum[i] = 0;
 	kv_pool_run(pool, a->kv_heads * s.chunks, attend_chunk, &s);
 	for (size_t h = 0; h < a->heads; h++)
 		merge(&s, h, out + h * a->d_v);
+	if (a->received)
+		kv_pool_run(pool, a->kv_heads * s.chunks, receive_chunk, &s);
 	done = true;
 out:
 	kv_block_free(s.top);
@@ -149,5 +197,6 @@ out:
 	kv_block_free(s.o);
 	kv_block_free(s.rows);
 	kv_block_free(s.p);
+	kv_block_free(s.share);
 	return done;
 }

@@ -138,3 +138,19 @@ kv_attn_exp(float *s, size_t n, float top)
 {
 	return exp_and_sum(s, n, top);
 }
+
+KV_CLONES static void
+mean(const float *w, size_t ld, size_t heads, const float *share, size_t n, float *a)
+{
+	for (size_t j = 0; j < n; j++)
+		a[j] = share[0] * w[j];
+	for (size_t h = 1; h < heads; h++)
+		for (size_t j = 0; j < n; j++)
+			a[j] += share[h] * w[h * ld + j];
+}
+
+void
+kv_attn_mean(const float *w, size_t ld, size_t heads, const float *share, size_t n, float *a)
+{
+	mean(w, ld, heads, share, n, a);
+}

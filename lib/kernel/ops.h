@@ -31,6 +31,14 @@ struct kv_attn_list {
 	const float *angles;	/* [n][n_rot/2][2]; NULL: this layer does not rotate */
 };
 
+/*
+ * The attention that the entries of a list receive: to each is added, query by query, the mean over the group's heads of the weights
+ * that it gets, and the square of that mean.
+ */
+struct kv_attn_sums {
+	double *sum, *square;	/* [n] */
+};
+
 struct kv_attn {
 	size_t heads, kv_heads, d_k, d_v;
 	float scale, softcap;	/* softcap 0 = none */
@@ -40,6 +48,7 @@ struct kv_attn {
 	const struct kv_attn_list *list;	/* [kv_heads] */
 	const uint32_t *q_src;	/* [m] key j is visible to query i iff src_j <= q_src_i */
 	const int32_t *q_pos;	/* [m] */
+	const struct kv_attn_sums *received;	/* [kv_heads]; NULL: not asked for */
 };
 
 struct kv_ops {

@@ -124,9 +124,11 @@ kvs_encode(const uint8_t *raw, size_t n, uint8_t filter, struct kv_buf *out, uin
 	return out->failed ? kv_fail_mem(err, "a frame") : KV_OK;
 }
 
+/* The first `want` bytes of a plane of m; all of them must end the stream. */
 static enum kv_status
-inflate_plane(const uint8_t *in, size_t len, uint8_t *out, size_t m, struct kv_err *err)
+inflate_plane(const uint8_t *in, size_t len, uint8_t *out, size_t want, size_t m, struct kv_err *err)
 {
+	bool whole = want == m;
 	z_stream z = { 0 };
 	int end;
 
@@ -135,19 +137,19 @@ inflate_plane(const uint8_t *in, size_t len, uint8_t *out, size_t m, struct kv_e
 	z.next_in = (z_const Bytef *)(uintptr_t)in;
 	z.avail_in = (uInt)len;
 	z.next_out = out;
-	z.avail_out = (uInt)m;
-	end = inflate(&z, Z_FINISH);
+	z.avail_out = (uInt)want;
+	end = inflate(&z, whole ? Z_FINISH : Z_SYNC_FLUSH);
 	inflateEnd(&z);
 	if (end == Z_MEM_ERROR)
 		return kv_fail_mem(err, "unpacking a frame");
-	if (end != Z_STREAM_END || z.avail_in || z.total_out != m)
+	if (z.total_out != want || (whole ? end != Z_STREAM_END || z.avail_in : end != Z_OK))
 		return kv_fail(err, KV_ECORRUPT, "a plane does not unpack to %zu bytes", m);
 	return KV_OK;
 }
 
-/* Plane p of planes: entry = its 16 bytes of the table, in = where it begins, left = payload bytes from there on. */
+/* A plane of m bytes: entry = its 16 bytes of the table, in = where it begins, left = payload bytes from there on. */
 static enum kv_status
-unpack_plane(const uint8_t *entry, const uint8_t *in, size_t left, uint8_t *out, size_t m, size_t *used, struct kv_err *err)
+unpack_plane(const uint8_t *entry, const uint8_t *in, size_t left, uint8_t *out, size_t want, size_t m, size_t *used, struct kv_err *err)
 {
 	uint64_t len = le64_get(entry + 8);
 
@@ -159,33 +161,35 @@ unpack_plane(const uint8_t *entry, const uint8_t *in, size_t left, uint8_t *out,
 		return kv_fail(err, KV_ECORRUPT, "a plane of %zu bytes in %" PRIu64, m, len);
 	*used = (size_t)len;
 	if (entry[0] == DEFLATED)
-		return inflate_plane(in, (size_t)len, out, m, err);
-	memcpy(out, in, m);
+		return inflate_plane(in, (size_t)len, out, want, m, err);
+	memcpy(out, in, want);
 	return KV_OK;
 }
 
+/* The first `want` bytes of the payload. */
 static enum kv_status
-unpack(const struct kvs_frame *f, uint8_t *dst, uint8_t *plane, struct kv_err *err)
+unpack(const struct kvs_frame *f, uint8_t *dst, size_t want, uint8_t *plane, struct kv_err *err)
 {
 	unsigned planes = 1u << f->head.filter;
 	size_t m = (size_t)f->head.raw_len / planes, n = (size_t)f->head.enc_len, at = (size_t)TABLE * planes, used = 0;
 	enum kv_status rc;
 
 	for (unsigned p = 0; p < planes; p++, at += used) {
-		if ((rc = unpack_plane(f->payload + (size_t)TABLE * p, f->payload + at, n - at, plane ? plane : dst, m, &used, err)) != KV_OK)
+		if ((rc = unpack_plane(f->payload + (size_t)TABLE * p, f->payload + at, n - at, plane ? plane : dst, want / planes, m, &used,
+				err)) != KV_OK)
 			return rc;
 		if (plane)
-			give_plane(dst, plane, m, planes, p);
+			give_plane(dst, plane, want / planes, planes, p);
 	}
 	if (at != n)
 		return kv_fail(err, KV_ECORRUPT, "%zu bytes after the last plane", n - at);
-	if (kvs_hash64(dst, (size_t)f->head.raw_len) != f->head.raw_hash)
+	if (want == f->head.raw_len && kvs_hash64(dst, want) != f->head.raw_hash)
 		return kv_fail(err, KV_ECORRUPT, "hash of the unpacked payload is wrong");
 	return KV_OK;
 }
 
 static enum kv_status
-decode(const struct kvs_frame *f, uint8_t *dst, struct kv_err *err)
+decode(const struct kvs_frame *f, uint8_t *dst, size_t want, struct kv_err *err)
 {
 	const struct kvs_head *h = &f->head;
 	unsigned planes;
@@ -195,28 +199,35 @@ decode(const struct kvs_frame *f, uint8_t *dst, struct kv_err *err)
 	if ((rc = kvs_frame_readable(h, err)) != KV_OK)
 		return rc;
 	if (h->codec == KVS_CODEC_RAW) {
-		if (h->raw_len)
-			memcpy(dst, f->payload, (size_t)h->raw_len);
+		if (want)
+			memcpy(dst, f->payload, want);
 		return KV_OK;
 	}
 	planes = 1u << h->filter;
 	/* The last comparison keeps the scratch below what the payload can become. */
 	if (h->raw_len % planes || h->enc_len < (uint64_t)TABLE * planes || h->raw_len / MAX_RATIO > h->enc_len)
 		return kv_fail(err, KV_ECORRUPT, "%" PRIu64 " bytes cannot become %" PRIu64 " in %u planes", h->enc_len, h->raw_len, planes);
-	if (planes > 1 && !(plane = kv_array_new((size_t)h->raw_len / planes, 1)))
+	if (planes > 1 && !(plane = kv_array_new(want / planes, 1)))
 		return kv_fail_mem(err, "unpacking a frame");
-	rc = unpack(f, dst, plane, err);
+	rc = unpack(f, dst, want, plane, err);
 	free(plane);
 	return rc;
 }
 
 enum kv_status
-kvs_decode(const struct kvs_frame *f, uint8_t *dst, struct kv_err *err)
+kvs_decode_head(const struct kvs_frame *f, uint8_t *dst, size_t n, struct kv_err *err)
 {
 	char name[64];
-	enum kv_status rc = decode(f, dst, err);
+	enum kv_status rc;
 
-	if (rc == KV_OK || !err)
+	assert(n <= f->head.raw_len && (n % 4 == 0 || n == f->head.raw_len));
+	if ((rc = decode(f, dst, n, err)) == KV_OK || !err)
 		return rc;
 	return kv_err_in(err, "frame %" PRIu64 " (%s)", f->head.seq, kvs_frame_name(name, sizeof name, &f->head));
+}
+
+enum kv_status
+kvs_decode(const struct kvs_frame *f, uint8_t *dst, struct kv_err *err)
+{
+	return kvs_decode_head(f, dst, (size_t)f->head.raw_len, err);
 }

@@ -17,5 +17,10 @@ enum kv_status kvs_encode(const uint8_t *raw, size_t n, uint8_t filter, struct k
  * has compared the two hashes. Errors name the frame.
  */
 enum kv_status kvs_decode(const struct kvs_frame *f, uint8_t *dst, struct kv_err *err);
+/*
+ * The first n bytes alone, n a multiple of 4 and at most raw_len: what a frame says of itself, without unpacking it. The raw hash stays
+ * unchecked; kvs_decode checks it when the rest is wanted.
+ */
+enum kv_status kvs_decode_head(const struct kvs_frame *f, uint8_t *dst, size_t n, struct kv_err *err);
 
 #endif

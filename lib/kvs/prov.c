@@ -4,13 +4,13 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "kvs/digest.h"
+#include "util/json.h"
 #include "util/text.h"
 #include "util/utf8.h"
 
@@ -75,6 +75,7 @@ static enum kv_status
 parse(const uint8_t *json, size_t n, json_t **out, struct kv_err *err)
 {
 	const char *text = (const char *)json;
+	bool no_memory;
 	json_error_t why;
 	json_t *j;
 	enum kv_status rc;
@@ -83,9 +84,8 @@ parse(const uint8_t *json, size_t n, json_t **out, struct kv_err *err)
 		return kv_fail(err, KV_ECORRUPT, "%zu bytes of JSON", n);
 	if ((rc = check_shape(text, n, err)) != KV_OK)
 		return rc;
-	errno = 0;	/* jansson calls most failed allocations a syntax error */
-	if (!(j = json_loadb(text, n, JSON_REJECT_DUPLICATES, &why)))
-		return errno == ENOMEM ? kv_fail_mem(err, "JSON") : kv_fail(err, KV_ECORRUPT, "not JSON: line %d, column %d", why.line, why.column);
+	if (!(j = kv_json_parse(text, n, &why, &no_memory)))
+		return no_memory ? kv_fail_mem(err, "JSON") : kv_fail(err, KV_ECORRUPT, "not JSON: line %d, column %d", why.line, why.column);
 	if (!json_is_object(j)) {
 		json_decref(j);
 		return kv_fail(err, KV_ECORRUPT, "JSON that is not an object");
@@ -146,43 +146,46 @@ kvs_prov_free(struct kvs_prov *p)
 	*p = (struct kvs_prov){ 0 };
 }
 
-/* "id" of a record, or else its place, counted from 1. */
-static json_int_t
-id_of(const struct kvs_prov *p, size_t i)
+/* A positive integer of a record; 0 if it has none. */
+static enum kv_status
+number_of(const struct kvs_prov *p, size_t i, const char *key, json_int_t *out, struct kv_err *err)
 {
-	json_t *j, *id;
-	json_int_t v = (json_int_t)i + 1;
+	enum kv_status rc;
+	json_t *j;
 
-	if (parse((const uint8_t *)p->record[i], strlen(p->record[i]), &j, NULL) != KV_OK)
-		return v;
-	if (json_is_integer(id = json_object_get(j, "id")) && json_integer_value(id) > 0)
-		v = json_integer_value(id);
+	if ((rc = parse((const uint8_t *)p->record[i], strlen(p->record[i]), &j, err)) != KV_OK)
+		return rc;
+	*out = json_integer_value(json_object_get(j, key));
+	*out = *out > 0 ? *out : 0;
 	json_decref(j);
-	return v;
+	return KV_OK;
 }
 
-/* How many runs a record stands for; 0 if it is a run itself. */
-static json_int_t
-folded_in(const struct kvs_prov *p, size_t i)
+/* "id" of a record, or else its place, counted from 1. */
+static enum kv_status
+id_of(const struct kvs_prov *p, size_t i, json_int_t *out, struct kv_err *err)
 {
-	json_t *j;
-	json_int_t v;
+	enum kv_status rc = number_of(p, i, "id", out, err);
 
-	if (parse((const uint8_t *)p->record[i], strlen(p->record[i]), &j, NULL) != KV_OK)
-		return 0;
-	v = json_integer_value(json_object_get(j, "folded"));
-	json_decref(j);
-	return v > 0 ? v : 0;
+	if (rc == KV_OK && !*out)
+		*out = (json_int_t)i + 1;
+	return rc;
 }
 
 /* The oldest record stays; the second and third become one that counts them. */
 static enum kv_status
 fold(struct kvs_prov *p, struct kv_err *err)
 {
-	json_int_t n = folded_in(p, 1), m = folded_in(p, 2);
-	json_t *j = json_pack("{s:I, s:I}", "folded", (n ? n : 1) + (m ? m : 1), "id", id_of(p, 2));
-	char *text = j ? json_dumps(j, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+	json_int_t n, m, id;
+	enum kv_status rc;
+	json_t *j;
+	char *text;
 
+	if ((rc = number_of(p, 1, "folded", &n, err)) != KV_OK || (rc = number_of(p, 2, "folded", &m, err)) != KV_OK ||
+	    (rc = id_of(p, 2, &id, err)) != KV_OK)
+		return rc;
+	j = json_pack("{s:I, s:I}", "folded", (n ? n : 1) + (m ? m : 1), "id", id);
+	text = j ? json_dumps(j, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
 	json_decref(j);
 	if (!text)
 		return kv_fail_mem(err, "provenance");
@@ -194,81 +197,30 @@ fold(struct kvs_prov *p, struct kv_err *err)
 	return KV_OK;
 }
 
-static bool
-is_one_of(const char *s, size_t n, const char *const *names)
-{
-	for (; *names; names++)
-		if (strlen(*names) == n && !memcmp(*names, s, n))
-			return true;
-	return false;
-}
-
 /* Any bytes a command line may hold, as a JSON string. */
 static json_t *
 text_of(const char *s)
 {
+	size_t n = strlen(s), i = 0, len;
 	char q[480];
-	json_t *j = json_string(s);
 
-	return j ? j : json_string(kv_quote(q, sizeof q, s, strlen(s)));
+	while (i < n && (len = kv_utf8_len((const uint8_t *)s + i, n - i)))
+		i += len;
+	return json_string(i == n ? s : kv_quote(q, sizeof q, s, n));
 }
 
-/*
- * What is left of a cluster of short options without those that cannot change the content. *skip: the argument of the last
- * one follows and goes as well. What comes after a letter that stays may be its argument and is not looked at.
- */
-static json_t *
-without_silent(const char *a, bool *skip)
-{
-	const char *s = a + 1;
-	struct kv_buf rest = { 0 };
-	json_t *item;
-
-	while (*s && strchr("qvuf", *s))
-		s++;
-	*skip = (*s == '@' || *s == 'o') && !s[1];
-	if (!*s || *s == '@' || *s == 'o')
-		return NULL;
-	kv_buf_printf(&rest, "-%s", s);
-	item = rest.failed ? NULL : text_of((const char *)rest.p);
-	kv_buf_free(&rest);
-	return item;
-}
-
-/* The command line as it was, but for options that change how a snapshot is stored or what is said about it. */
 static json_t *
 argv_of(const struct kvs_run *run)
 {
-	static const char *const flags[] = { "--quiet", "--verbose", "--force", NULL };
-	static const char *const with_arg[] = { "--output", "--threads", "--codec", "--mem-limit", NULL };
 	json_t *list = json_array();
-	bool operands = false;
 
-	for (int i = 0; list && i < run->argc; i++) {
-		const char *a = run->argv[i];
-		size_t n = strcspn(a, "=");
-		bool skip = false;
-		json_t *item = NULL;
-
-		if (operands || a[0] != '-' || !a[1]) {
-			item = text_of(a);
-		} else if (a[1] != '-') {
-			item = without_silent(a, &skip);
-		} else if (is_one_of(a, n, with_arg)) {
-			skip = !a[n];
-		} else if (!is_one_of(a, n, flags)) {
-			operands = !a[2];
-			item = text_of(a);
-		}
-		i += skip;
-		if (item)
-			json_array_append_new(list, item);
-	}
+	for (int i = 0; list && i < run->argc; i++)
+		list = kv_json_add(list, text_of(run->argv[i]));
 	return list;
 }
 
 /* Reproducible runs set SOURCE_DATE_EPOCH; nobody else's time is written down. */
-static void
+static json_t *
 add_time(json_t *j)
 {
 	const char *s = getenv("SOURCE_DATE_EPOCH");
@@ -278,56 +230,58 @@ add_time(json_t *j)
 	time_t t;
 
 	if (!s || !isdigit((unsigned char)*s))
-		return;
+		return j;
 	errno = 0;
 	v = strtoll(s, &end, 10);
 	t = (time_t)v;
 	if (!errno && !*end && gmtime_r(&t, &tm) && strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm))
-		json_object_set_new(j, "time", json_string(text));
+		return kv_json_set(j, "time", json_string(text));
+	return j;
 }
 
-static void
+static json_t *
 add_text(json_t *j, const char *key, const char *value)
 {
-	if (value)
-		json_object_set_new(j, key, text_of(value));
+	return value ? kv_json_set(j, key, text_of(value)) : j;
 }
 
-static void
-fill(json_t *j, const struct kvs_run *run, const struct kvs_prov *p)
+/* prev: the id before; 0 = this is the first. NULL without memory. */
+static json_t *
+record_of(const struct kvs_run *run, json_int_t prev)
 {
+	json_t *j = kv_json_set(json_object(), "argv", argv_of(run));
 	char hex[33];
-	json_int_t prev = p->n ? id_of(p, p->n - 1) : 0;
 
-	json_object_set_new(j, "argv", argv_of(run));
-	json_object_set_new(j, "id", json_integer(prev + 1));
+	j = kv_json_set(j, "id", json_integer(prev + 1));
 	if (prev)
-		json_object_set_new(j, "prev", json_integer(prev));
+		j = kv_json_set(j, "prev", json_integer(prev));
 	if (run->in_digest)
-		json_object_set_new(j, "in", json_string(kvs_hex128(run->in_digest, hex)));
+		j = kv_json_set(j, "in", json_string(kvs_hex128(run->in_digest, hex)));
 	if (run->of) {
-		json_object_set_new(j, "kept", json_integer((json_int_t)run->kept));
-		json_object_set_new(j, "of", json_integer((json_int_t)run->of));
+		j = kv_json_set(j, "kept", json_integer((json_int_t)run->kept));
+		j = kv_json_set(j, "of", json_integer((json_int_t)run->of));
 	}
-	add_text(j, "tool", run->tool);
-	add_text(j, "version", run->version);
-	add_text(j, "device", run->device);
-	add_text(j, "precision", run->precision);
-	add_text(j, "level", run->level);
-	add_text(j, "blas", run->blas);
-	add_time(j);
+	j = add_text(j, "tool", run->tool);
+	j = add_text(j, "version", run->version);
+	j = add_text(j, "device", run->device);
+	j = add_text(j, "precision", run->precision);
+	j = add_text(j, "level", run->level);
+	j = add_text(j, "blas", run->blas);
+	return add_time(j);
 }
 
 enum kv_status
 kvs_prov_add_run(struct kvs_prov *p, const struct kvs_run *run, struct kv_err *err)
 {
-	json_t *j = json_object();
+	json_int_t prev = 0;
 	enum kv_status rc = KV_OK;
+	json_t *j;
 	char *text;
 
-	if (!j)
+	if (p->n && (rc = id_of(p, p->n - 1, &prev, err)) != KV_OK)
+		return rc;
+	if (!(j = record_of(run, prev)))
 		return kv_fail_mem(err, "provenance");
-	fill(j, run, p);
 	text = json_dumps(j, JSON_COMPACT | JSON_SORT_KEYS);
 	json_decref(j);
 	if (!text)

@@ -14,7 +14,7 @@ enum { KVS_MAX_PROV = 256, KVS_MAX_JSON = 1 << 20 };
 struct kvs_run {
 	const char *tool, *version;
 	int argc;
-	char **argv;			/* as given, without the tool's name; what cannot change the content is left out here */
+	char **argv;			/* without the tool's name and without what cannot change the content: kv_args_words */
 	const uint8_t *in_digest;	/* [16] */
 	uint64_t kept, of;		/* entries; of = 0: left out */
 	const char *device, *precision, *level, *blas;	/* tools with a model */

@@ -68,9 +68,11 @@ configure(const struct kv_stage *stage, void **cfg, struct kv_command *c, const 
 	enum kv_status rc;
 	const char *arg;
 	char **operands;
-	int key;
+	int key, own = 0;
 
-	usage.tables[1] = common;
+	while (usage.tables[own])
+		own++;
+	usage.tables[own] = common;
 	if ((rc = stage->start(cfg, err)) != KV_OK || (rc = kv_args_begin(&args, &usage, c->argc, c->argv, err)) != KV_OK)
 		return rc;
 	while ((rc = kv_args_next(&args, &key, &arg, err)) == KV_OK) {
@@ -174,10 +176,14 @@ kv_each_observe(const struct kv_each *e, struct kv_observe *o)
 {
 	unsigned needs = 0;
 
-	for (size_t i = 0; i < e->n; i++)
-		needs |= e->step[i].stage->needs(e->step[i].cfg);
-	if (needs & KV_NEEDS_LAST && !o->last)
-		o->last = KV_LAST_DEFAULT;
+	for (size_t i = 0; i < e->n; i++) {
+		const struct kv_stage *stage = e->step[i].stage;
+		uint32_t queries = stage->queries ? stage->queries(e->step[i].cfg) : 0;
+
+		needs |= stage->needs(e->step[i].cfg);
+		if (o->last < queries)
+			o->last = queries;
+	}
 	o->nll |= needs & KV_NEEDS_NLL;
 	o->received |= needs & KV_NEEDS_RECEIVED;
 }

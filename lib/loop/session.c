@@ -1,7 +1,9 @@
 /* A model at work in this process. */
 #include "loop/session.h"
 
+#include <jansson.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum kv_status
 kv_session_open(const char *path, enum kvs_dtype dtype, enum kv_precision precision, struct kv_pool *pool, struct kv_session *s,
@@ -50,4 +52,33 @@ kv_session_fits(const struct kv_session *s, const struct kv_cache *c, bool text,
 	if (rc == KV_OK && text)
 		rc = kvs_geom_same_tokenizer(&s->model->geom, &c->geom, force, err);
 	return rc;
+}
+
+/* {"model":"…"}; a name that is not UTF-8 goes unsaid. */
+static enum kv_status
+note_name(const struct kv_session *s, struct kv_cache *c, struct kv_err *err)
+{
+	json_t *info = json_pack("{s:o}", "model", json_stringn(s->model->name.p, s->model->name.n));
+	char *text = info ? json_dumps(info, JSON_COMPACT) : NULL;
+	enum kv_status rc = text ? kv_cache_set_info(c, text, strlen(text), err) : KV_OK;
+
+	free(text);
+	json_decref(info);
+	return rc;
+}
+
+enum kv_status
+kv_session_cache(const struct kv_session *s, struct kv_cache **out, struct kv_err *err)
+{
+	struct kv_cache *c;
+	enum kv_status rc;
+
+	if ((rc = kv_cache_new(&s->model->geom, &c, err)) != KV_OK)
+		return rc;
+	if (s->model->name.n && (rc = note_name(s, c, err)) != KV_OK) {
+		kv_cache_free(c);
+		return rc;
+	}
+	*out = c;
+	return KV_OK;
 }

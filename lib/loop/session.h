@@ -24,4 +24,7 @@ enum kv_status kv_session_tokenizer(struct kv_session *s, struct kv_err *err);
 /* Does this cache belong to the model? force: unknown fingerprints will do. text: its tokenizer matters, too. */
 enum kv_status kv_session_fits(const struct kv_session *s, const struct kv_cache *c, bool text, bool force, struct kv_err *err);
 
+/* A new cache of this model, with the model's name noted in it. */
+enum kv_status kv_session_cache(const struct kv_session *s, struct kv_cache **out, struct kv_err *err);
+
 #endif

@@ -131,3 +131,63 @@ kv_sh_split(const char *text, struct kv_commands *out, struct kv_err *err)
 		kv_commands_free(&s.out);
 	return rc;
 }
+
+/* The end of the piece that begins at p: a bar or the end of the text. NULL: only a shell can tell. */
+static const char *
+end_of_piece(const char *p)
+{
+	char quote = 0;
+
+	for (; *p && (quote || *p != '|'); p++) {
+		if (quote != '\'' && (*p == '`' || (*p == '$' && p[1] == '(')))
+			return NULL;
+		if (!quote && strchr("\n;&(){}#", *p))
+			return NULL;
+		if (*p == '\\' && quote != '\'') {
+			if (p[1])
+				p++;
+		} else if (*p == quote) {
+			quote = 0;
+		} else if (!quote && (*p == '\'' || *p == '"')) {
+			quote = *p;
+		}
+	}
+	return quote ? NULL : p;
+}
+
+static bool
+is_blank(const char *p, const char *end)
+{
+	return p + strspn(p, " \t") >= end;
+}
+
+enum kv_status
+kv_sh_pieces(const char *text, char ***out, size_t *n, struct kv_err *err)
+{
+	size_t count = 1, size = strlen(text) + 1;
+	const char *p = text, *end;
+	char **piece, *copy;
+
+	while ((end = end_of_piece(p)) && *end && end[1] != '|' && !is_blank(p, end)) {
+		count++;
+		p = end + 1;
+	}
+	if (!end || *end)
+		count = 1;
+	if (end && is_blank(p, end))
+		return kv_fail(err, KV_EUSAGE, "the pipeline has an empty command");
+	/* Pointers and texts in one array. */
+	if (!(piece = kv_array_new(count * sizeof *piece + size, 1)))
+		return kv_fail_mem(err, "a pipeline");
+	copy = memcpy(piece + count, text, size);
+	for (size_t i = 0; i < count; i++) {
+		piece[i] = copy;
+		if (i + 1 < count) {
+			copy += end_of_piece(text + (copy - piece[0])) - (text + (copy - piece[0]));
+			*copy++ = 0;
+		}
+	}
+	*out = piece;
+	*n = count;
+	return KV_OK;
+}

@@ -10,19 +10,22 @@
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "cache/snapshot.h"
+#include "loop/sh_words.h"
 #include "util/mem.h"
 
 extern char **environ;
 
 struct kv_shell {
-	pid_t pid;			/* 0: not running any more */
-	int status;			/* how it ended, when that was trouble */
+	pid_t *pid;			/* [n]; 0: not running any more */
+	size_t n;
+	int status;			/* of the last that ended in trouble */
 	int answers, stop;		/* descriptors; stop: the end that is closed to wake the writer */
 	int stopped;			/* the end that the writer watches */
 	struct kv_out *out;
@@ -91,6 +94,37 @@ open_streams(struct kv_shell *s, int to[2], int from[2], struct kv_err *err)
 	return kvs_reader_new(s->in, &s->reader, err);
 }
 
+/* Spawns the pieces, each behind the one before; in and out are the ends of the whole. */
+static enum kv_status
+spawn_all(struct kv_shell *s, const char *command, int in, int out, struct kv_err *err)
+{
+	int before = in, between[2] = { -1, -1 };
+	char **piece;
+	size_t n;
+	enum kv_status rc;
+
+	if ((rc = kv_sh_pieces(command, &piece, &n, err)) != KV_OK)
+		return rc;
+	if (!(s->pid = kv_array_new(n, sizeof *s->pid)))
+		rc = kv_fail_mem(err, pipeline);
+	for (; s->n < n && rc == KV_OK; s->n += rc == KV_OK) {
+		bool last = s->n + 1 == n;
+
+		if (last || (rc = make_pipe(between, err)) == KV_OK)
+			rc = spawn(piece[s->n], before, last ? out : between[1], &s->pid[s->n], err);
+		if (before != in)
+			close(before);
+		before = between[0];
+		if (between[1] >= 0)
+			close(between[1]);
+		between[0] = between[1] = -1;
+	}
+	if (before >= 0 && before != in)
+		close(before);
+	free(piece);
+	return rc;
+}
+
 enum kv_status
 kv_shell_start(const char *command, struct kv_shell **out, struct kv_err *err)
 {
@@ -106,7 +140,7 @@ kv_shell_start(const char *command, struct kv_shell **out, struct kv_err *err)
 		s->stop = stop[1];
 	}
 	if (rc == KV_OK && (rc = make_pipe(to, err)) == KV_OK && (rc = make_pipe(from, err)) == KV_OK &&
-		(rc = spawn(command, to[0], from[1], &s->pid, err)) == KV_OK)
+		(rc = spawn_all(s, command, to[0], from[1], err)) == KV_OK)
 		rc = open_streams(s, to, from, err);
 	close_pipe(to);
 	close_pipe(from);
@@ -132,16 +166,19 @@ close_streams(struct kv_shell *s)
 	s->answers = -1;
 }
 
-/* Waits for the end; an end in trouble is remembered. */
+/* Waits for the ends; of those in trouble the last is remembered, since the others mostly lost their reader to it. */
 static void
 reap(struct kv_shell *s)
 {
-	int status = 0;
+	for (size_t i = 0; i < s->n; i++) {
+		int status = 0;
 
-	while (s->pid && waitpid(s->pid, &status, 0) < 0 && errno == EINTR)
-		;
-	s->pid = 0;
-	s->status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+		while (s->pid[i] && waitpid(s->pid[i], &status, 0) < 0 && errno == EINTR)
+			;
+		s->pid[i] = 0;
+		if (status)
+			s->status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	}
 }
 
 static enum kv_status
@@ -305,10 +342,11 @@ kv_shell_free(struct kv_shell *s)
 	if (!s)
 		return;
 	close_streams(s);
-	if (s->pid) {
-		kill(s->pid, SIGTERM);
-		reap(s);
-	}
+	for (size_t i = 0; i < s->n; i++)
+		if (s->pid[i])
+			kill(s->pid[i], SIGTERM);
+	reap(s);
+	free(s->pid);
 	if (s->stop >= 0)
 		close(s->stop);
 	if (s->stopped >= 0)

@@ -6,7 +6,10 @@
 
 struct kv_shell;
 
-/* Starts `sh -c command`. Its standard error is ours. */
+/*
+ * Starts the commands of a pipeline, each by a shell of its own, so that the end of any of them is seen; what is more than a pipeline, by one
+ * shell. Their standard error is ours.
+ */
 enum kv_status kv_shell_start(const char *command, struct kv_shell **out, struct kv_err *err);
 
 /*
@@ -18,7 +21,7 @@ enum kv_status kv_shell_round(struct kv_shell *s, struct kv_cache *c, struct kv_
 /* No more rounds: it must come to a good end and have no more to say. */
 enum kv_status kv_shell_end(struct kv_shell *s, struct kv_err *err);
 
-/* What the pipeline exited with (128 + n: signal n) if that was why a call failed; else 0. */
+/* What the last command that failed exited with (128 + n: signal n) if that was why a call failed; else 0. */
 int kv_shell_status(const struct kv_shell *s);
 
 void kv_shell_free(struct kv_shell *s);	/* takes NULL; a pipeline that still runs is ended */

@@ -32,12 +32,14 @@ kv_parse_observe(const char *arg, struct kv_observe *out, struct kv_err *err)
 			o = (struct kv_observe){ 0 };
 		else if (!strcmp(word, "nll"))
 			o.nll = true;
+		else if (!strcmp(word, "acc"))
+			o.received = true;
 		else if (!strncmp(word, "last=", 5)) {
 			if ((rc = kv_parse_int("--observe last", word + 5, 1, 1 << 20, &n, err)) != KV_OK)
 				return rc;
 			o.last = (uint32_t)n;
 		} else
-			return unknown("--observe", p, len, "last=N, nll, none", err);
+			return unknown("--observe", p, len, "last=N, acc, nll, none", err);
 		if (!*end)
 			break;
 	}
@@ -78,4 +80,18 @@ kv_parse_precision(const char *arg, enum kv_precision *out, struct kv_err *err)
 		return unknown("--precision", arg, strlen(arg), "fast, f32", err);
 	*out = !strcmp(arg, "f32") ? KV_EXACT : KV_FAST;
 	return KV_OK;
+}
+
+struct kv_observe
+kv_observe_on(const struct kv_observe *asked, const struct kv_cache *c)
+{
+	struct kv_observe o = *asked;
+	unsigned lists = c->geom.n_layers * c->geom.n_heads_kv;
+
+	if (!o.last && !o.nll && !o.received)
+		return o;
+	o.nll |= c->has_nll;
+	for (unsigned i = 0; i < lists && !o.received; i++)
+		o.received = c->list[i].received != NULL;
+	return o;
 }

@@ -9,39 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernel/rope.h"
-#include "model/sample.h"
+#include "model/forward_parts.h"
 #include "util/mem.h"
-
-enum { PANEL_TOKENS = 64, PANEL_BYTES = 16 << 20 };	/* logits at a time, when every token's surprisal is asked for */
-
-/* Positions and their angles: [n] and [n][n_rot/2][2]. */
-struct turned {
-	unsigned rope;
-	size_t n, cap;
-	int32_t *pos;
-	float *cs;
-};
-
-struct kv_engine {
-	const struct kv_model *m;
-	const struct kv_ops *ops;
-	struct kv_pool *pool;
-
-	/* The tables that angles were made from: the snapshot's, which may differ from the model's a little. */
-	struct kvs_rope rope[KVS_MAX_ROPE];
-	struct kv_angles *angles[KVS_MAX_ROPE];
-	struct turned query, *key;		/* key [K]: positions of lists, mostly the same in all heads and layers */
-	struct kv_attn_list *list;		/* [K] */
-
-	/* The batch in hand, m rows each. */
-	size_t room;
-	float *x, *h;				/* [m][E] the residual stream, and its norm */
-	float *q, *k, *v, *o;			/* [m][H D], [m][K D], [m][K D], [m][H D] */
-	float *gate, *up;			/* [m][F] */
-	uint32_t *src;				/* [m] */
-	float *logits;				/* [panel_tokens][vocabulary], when needed */
-};
 
 enum kv_status
 kv_engine_new(const struct kv_model *m, const struct kv_ops *ops, struct kv_pool *pool, struct kv_engine **out, struct kv_err *err)
@@ -54,8 +23,9 @@ kv_engine_new(const struct kv_model *m, const struct kv_ops *ops, struct kv_pool
 		e->pool = pool;
 		e->key = kv_array_new(m->geom.n_heads_kv, sizeof *e->key);
 		e->list = kv_array_new(m->geom.n_heads_kv, sizeof *e->list);
+		e->received = kv_array_new(m->geom.n_heads_kv, sizeof *e->received);
 	}
-	if (!e || !e->key || !e->list) {
+	if (!e || !e->key || !e->list || !e->received) {
 		kv_engine_free(e);
 		return kv_fail_mem(err, "the forward pass");
 	}
@@ -97,8 +67,10 @@ kv_engine_free(struct kv_engine *e)
 	turned_free(&e->query);
 	free_batch(e);
 	kv_block_free(e->logits);
+	kv_block_free(e->sums);
 	free(e->key);
 	free(e->list);
+	free(e->received);
 	free(e);
 }
 
@@ -249,7 +221,8 @@ append(const struct kv_engine *e, struct kv_cache *c, unsigned layer, size_t m, 
 
 /* o = softmax(scale rope(q) rope(K)^T) V over what each query may see of its kv head's entries */
 static enum kv_status
-attend(struct kv_engine *e, struct kv_cache *c, unsigned layer, size_t m, const int32_t *pos, struct kv_err *err)
+attend(struct kv_engine *e, struct kv_cache *c, unsigned layer, size_t m, const int32_t *pos, const struct kv_observe *see,
+	struct kv_err *err)
 {
 	const struct kvs_geom *g = &c->geom;
 	const struct kvs_layer *how = &g->layer[layer];
@@ -273,7 +246,12 @@ attend(struct kv_engine *e, struct kv_cache *c, unsigned layer, size_t m, const 
 		if (how->rope != KVS_NO_ROPE && (rc = key_angles(e, how->rope, l, h, &e->list[h].angles, err)) != KV_OK)
 			return rc;
 	}
-	return e->ops->attend(e->pool, &a, e->q, m, e->o) ? KV_OK : no_scratch(err);
+	if (see->received && (rc = kv_received_begin(e, c, layer, err)) != KV_OK)
+		return rc;
+	a.received = see->received ? e->received : NULL;
+	if (!e->ops->attend(e->pool, &a, e->q, m, e->o))
+		return no_scratch(err);
+	return see->received ? kv_received_end(e, c, layer, m, err) : KV_OK;
 }
 
 /*
@@ -302,7 +280,7 @@ attention(struct kv_engine *e, struct kv_cache *c, unsigned layer, size_t m, con
 		return rc;
 	if (see->last && (rc = kv_queries_add(c, layer, see->last, (uint32_t)m, e->src[0], pos[0], e->q, err)) != KV_OK)
 		return rc;
-	if ((rc = attend(e, c, layer, m, pos, err)) != KV_OK)
+	if ((rc = attend(e, c, layer, m, pos, see, err)) != KV_OK)
 		return rc;
 	return add_back(e, &b->o, b->o_bias, e->o, m) ? KV_OK : no_scratch(err);
 }
@@ -321,9 +299,8 @@ feed_forward(struct kv_engine *e, unsigned layer, size_t m, struct kv_err *err)
 	return add_back(e, &b->down, b->down_bias, e->gate, m) ? KV_OK : no_scratch(err);
 }
 
-/* logits [m][vocabulary] of hidden [m][E] */
-static bool
-unembed(const struct kv_engine *e, const float *hidden, size_t m, float *logits)
+bool
+kv_unembed(const struct kv_engine *e, const float *hidden, size_t m, float *logits)
 {
 	float cap = e->m->geom.final_softcap;
 
@@ -337,64 +314,7 @@ unembed(const struct kv_engine *e, const float *hidden, size_t m, float *logits)
 enum kv_status
 kv_logits(struct kv_engine *e, const float *hidden, float *logits, struct kv_err *err)
 {
-	return unembed(e, hidden, 1, logits) ? KV_OK : no_scratch(err);
-}
-
-struct scoring {
-	const float *logits;		/* [n][vocabulary] */
-	size_t vocab;
-	const uint32_t *ids;		/* [n] the tokens that came */
-	float *nll;			/* [n] */
-};
-
-static void
-score_token(void *arg, size_t i, unsigned thread)
-{
-	const struct scoring *s = arg;
-	double p = kv_logprob(s->logits + i * s->vocab, s->vocab, s->ids[i]);
-
-	(void)thread;
-	s->nll[i] = p < 0 ? (float)-p : 0;	/* below 0 would say "none" */
-}
-
-/* nll_i = -ln P(ids_i) by the state that came before it, for n tokens, a panel of logits at a time. */
-static enum kv_status
-score(struct kv_engine *e, const float *hidden, const uint32_t *ids, size_t n, float *nll, struct kv_err *err)
-{
-	size_t vocab = e->m->geom.n_vocab, panel = PANEL_BYTES / (vocab * sizeof *e->logits);
-
-	panel = panel < 1 ? 1 : panel > PANEL_TOKENS ? PANEL_TOKENS : panel;
-	if (!e->logits && !(e->logits = kv_block_new(panel * vocab, sizeof *e->logits)))
-		return no_scratch(err);
-	for (size_t at = 0; at < n; at += panel) {
-		size_t here = n - at < panel ? n - at : panel;
-		struct scoring s = { e->logits, vocab, ids + at, nll + at };
-
-		if (!unembed(e, hidden + at * e->m->geom.n_embd, here, e->logits))
-			return no_scratch(err);
-		kv_pool_run(e->pool, here, score_token, &s);
-	}
-	return KV_OK;
-}
-
-/* Surprisal of each new token; h [m][E] are the normed states of the batch, the cache's is still that of the token before it. */
-static enum kv_status
-observe_nll(struct kv_engine *e, struct kv_cache *c, const uint32_t *ids, size_t m, struct kv_err *err)
-{
-	float *nll = kv_array_new(m, sizeof *nll);
-	enum kv_status rc = KV_OK;
-
-	if (!nll)
-		return kv_fail_mem(err, "surprisals");
-	nll[0] = -1;
-	if (c->hidden)
-		rc = score(e, c->hidden, ids, 1, nll, err);
-	if (rc == KV_OK)
-		rc = score(e, e->h, ids + 1, m - 1, nll + 1, err);
-	if (rc == KV_OK)
-		rc = kv_cache_add_nll(c, nll, (uint32_t)m, err);
-	free(nll);
-	return rc;
+	return kv_unembed(e, hidden, 1, logits) ? KV_OK : no_scratch(err);
 }
 
 /* The final norm, and what is kept of it. */
@@ -407,7 +327,7 @@ finish(struct kv_engine *e, struct kv_cache *c, const uint32_t *ids, size_t m, c
 	e->ops->rmsnorm(e->pool, e->x + first * d, e->m->output_norm, e->m->eps, m - first, d, d, e->h + first * d);
 	if ((rc = kv_cache_add_tokens(c, ids, (uint32_t)m, err)) != KV_OK)
 		return rc;
-	if (see->nll && (rc = observe_nll(e, c, ids, m, err)) != KV_OK)
+	if (see->nll && (rc = kv_observe_nll(e, c, ids, m, err)) != KV_OK)
 		return rc;
 	if (!c->hidden && !(c->hidden = kv_array_new(d, sizeof *c->hidden)))
 		return kv_fail_mem(err, "the last hidden state");

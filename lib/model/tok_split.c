@@ -82,6 +82,8 @@ stage_new(struct stage *s, const char *pattern, struct kv_err *err)
 	int code;
 
 	s->code = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &code, &where, NULL);
+	if (!s->code && code == PCRE2_ERROR_HEAP_FAILED)
+		return kv_fail_mem(err, "a pre-tokeniser");
 	if (!s->code)
 		return kv_fail(err, KV_EUNSUP, "this machine's PCRE2 does not take a pre-tokeniser's pattern (error %d)", code);
 	pcre2_jit_compile(s->code, PCRE2_JIT_COMPLETE);		/* where it cannot, the interpreter does the work */

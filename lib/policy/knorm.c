@@ -29,8 +29,9 @@ score(const struct kv_scene *s, unsigned layer, unsigned head, double *out, stru
 const struct kv_policy kv_policy_knorm = {
 	.name = "knorm",
 	.cite = "Devoto et al. 2024, arXiv:2406.11430",
-	.scope = KV_SCOPE_HEAD,
-	.takes = KV_TAKES_SINKS | KV_TAKES_PROTECT | KV_TAKES_SCOPE_HEAD | KV_TAKES_SCOPE_LAYER,
+	.scopes = KV_SCOPES_HEAD | KV_SCOPES_LAYER,
+	.takes = KV_TAKES_SCOPE | KV_TAKES_ENDS,
 	.reads = KV_READS_K,
+	.defaults = { .scope = KV_SCOPE_HEAD },
 	.score = score,
 };

@@ -11,6 +11,7 @@
 
 struct making {
 	const struct kv_plan_how *how;
+	const struct kv_policy *scorer;
 	struct kv_cache *cache;
 	struct kv_plan *plan;
 	struct kv_scene scene;
@@ -32,7 +33,7 @@ fail_at(const struct making *m, size_t list, const char *what, struct kv_err *er
 }
 
 static size_t
-lists_per_unit(const struct kvs_geom *g, enum kv_scope scope)
+lists_per_unit(const struct kvs_geom *g, int scope)
 {
 	if (scope == KV_SCOPE_HEAD)
 		return 1;
@@ -51,7 +52,29 @@ same_tokens(const struct kv_list *a, const struct kv_list *b)
 	return r == a->n;
 }
 
-/* The budget of every unit. Lists that lose something must hold the same tokens to share a kept set. */
+/* How many of the oldest and of the newest entries must stay. */
+static void
+protect_ends(const struct making *m, size_t list, struct kv_choice *ch)
+{
+	const struct kv_policy_opts *o = m->how->opts;
+	const struct kv_list *l = &m->cache->list[list];
+	const struct kv_queries *q = &m->cache->queries[list / m->cache->geom.n_heads_kv];
+	int64_t newest = o->recent != KV_RECENT_HALF ? o->recent : ch->k < ch->n ? ch->k / 2 : 0;
+	uint32_t voters = m->scorer->keeps_voters ? kv_voters(o, q) : 0;
+
+	ch->sinks = o->sinks < l->n ? (uint32_t)o->sinks : l->n;
+	while (m->how->policy->sinks_by_source && ch->sinks && l->src[ch->sinks - 1] >= o->sinks)
+		ch->sinks--;
+	if (newest < o->protect_last)
+		newest = o->protect_last;
+	if (!m->scorer->score && !m->how->given && newest < 1)
+		newest = 1;
+	ch->newest = newest < l->n - ch->sinks ? (uint32_t)newest : l->n - ch->sinks;
+	while (voters && ch->newest < l->n - ch->sinks && l->src[l->n - 1 - ch->newest] >= q->src[q->w - voters])
+		ch->newest++;
+}
+
+/* Budget and protected ends of every unit. Lists that lose something must hold the same tokens to share a kept set. */
 static enum kv_status
 set_budgets(struct making *m, struct kv_err *err)
 {
@@ -69,21 +92,30 @@ set_budgets(struct making *m, struct kv_err *err)
 		if (!same && (!suffices || m->how->want_scores))
 			return fail_at(m, u * p->per_unit, "its lists hold different tokens, so they need --scope head", err);
 		p->choice[u] = (struct kv_choice){ .n = l->n, .k = k < l->n ? (uint32_t)k : l->n };
+		protect_ends(m, u * p->per_unit, &p->choice[u]);
 	}
 	return KV_OK;
 }
 
 static bool
-is_wanted(const struct making *m, const struct kv_choice *ch)
+is_wanted(const struct making *m, size_t unit)
 {
-	return ch->n && (ch->k < ch->n || m->how->want_scores);
+	const struct kv_choice *ch = &m->plan->choice[unit];
+	unsigned heads = m->cache->geom.n_heads_kv;
+	bool loses = ch->k < ch->n;
+
+	/* Where the heads of a layer share a budget, all take part as soon as one has to give. */
+	if (m->how->policy->allot)
+		for (size_t u = unit - unit % heads, end = u + heads; u < end; u++)
+			loses |= m->plan->choice[u].k < m->plan->choice[u].n;
+	return ch->n && (loses || m->how->want_scores);
 }
 
 static enum kv_status
 score_list(void *arg, size_t item, struct kv_err *err)
 {
 	const struct making *m = arg;
-	const struct kv_policy *p = m->how->policy;
+	const struct kv_policy *p = m->scorer;
 	unsigned heads = m->cache->geom.n_heads_kv;
 	struct kv_list *l = &m->cache->list[item];
 	double *score = m->score[item];
@@ -104,71 +136,96 @@ score_list(void *arg, size_t item, struct kv_err *err)
 		return rc;
 	for (uint32_t i = 0; i < l->n; i++)
 		if (isnan(score[i]))
-			return fail_at(m, item, "a score is not a number: keys or queries are not finite", err);
+			return fail_at(m, item, "a score is not a number: keys, values or queries are not finite", err);
 	return KV_OK;
 }
 
 /* One score for all lists of a unit: the mean, in f64, lists ascending. */
-static void
-average(const struct making *m, size_t unit, float *out)
+static enum kv_status
+average(void *arg, size_t unit, struct kv_err *err)
 {
-	const struct kv_plan *p = m->plan;
+	const struct making *m = arg;
+	size_t lists = m->plan->per_unit;
+	struct kv_choice *ch = &m->plan->choice[unit];
+	double *const *score = m->score + unit * lists;
 
-	for (uint32_t i = 0; i < p->choice[unit].n; i++) {
+	if (!*score)
+		return KV_OK;
+	if (!(ch->score = kv_array_new(ch->n, sizeof *ch->score)))
+		return kv_fail_mem(err, "scores");
+	ch->top = -INFINITY;
+	for (uint32_t i = 0; i < ch->n; i++) {
 		double sum = 0;
 
-		for (size_t j = 0; j < p->per_unit; j++)
-			sum += m->score[unit * p->per_unit + j][i];
-		out[i] = (float)(sum / (double)p->per_unit);
+		for (size_t j = 0; j < lists; j++) {
+			sum += score[j][i];
+			if (i >= ch->sinks && i < ch->n - ch->newest && score[j][i] > (double)ch->top)
+				ch->top = (float)score[j][i];
+		}
+		ch->score[i] = kv_score_round(m->how->opts, sum / (double)lists);
 	}
+	return KV_OK;
 }
 
-/* How many of the oldest and of the newest entries must stay. */
-static void
-protected_ends(const struct making *m, const struct kv_list *l, uint32_t *sinks, uint32_t *newest)
+static enum kv_status
+allot(struct making *m, struct kv_err *err)
+{
+	unsigned heads = m->cache->geom.n_heads_kv;
+
+	for (unsigned l = 0; l < m->cache->geom.n_layers; l++) {
+		struct kv_choice *head = &m->plan->choice[(size_t)l * heads];
+		const char *remark = NULL;
+		bool loses = false;
+		enum kv_status rc;
+
+		for (unsigned h = 0; h < heads; h++)
+			loses |= head[h].k < head[h].n;
+		if (loses && (rc = m->how->policy->allot(&m->scene, l, head, &remark, err)) != KV_OK)
+			return rc;
+		if (remark)
+			m->plan->remark = remark;
+	}
+	return KV_OK;
+}
+
+static enum kv_status
+keep_some(const struct making *m, size_t list, struct kv_choice *ch, struct kv_err *err)
 {
 	const struct kv_policy *p = m->how->policy;
-	const struct kv_policy_opts *o = m->how->opts;
-	int64_t s = o->sinks < 0 ? p->sinks : o->sinks, w = o->protect_last < 0 ? 0 : o->protect_last;
+	unsigned heads = m->cache->geom.n_heads_kv;
+	char why[100];
 
-	*sinks = s < l->n ? (uint32_t)s : l->n;
-	while (p->sinks_by_source && *sinks && l->src[*sinks - 1] >= s)
-		(*sinks)--;
-	if (!p->score && !m->how->given && w < 1)
-		w = 1;
-	*newest = w < l->n - *sinks ? (uint32_t)w : l->n - *sinks;
+	if (ch->sinks + ch->newest > ch->k) {
+		snprintf(why, sizeof why, "%u entries are protected, -k keeps %u", ch->sinks + ch->newest, ch->k);
+		return fail_at(m, list, why, err);
+	}
+	/* Infinite scores from outside may have met on their way to the mean. */
+	for (uint32_t i = 0; i < ch->n; i++)
+		if (isnan(ch->score[i]))
+			return fail_at(m, list, "a mean of scores is not a number", err);
+	if (!(ch->keep = kv_array_new(p->keep ? ch->n : ch->k, sizeof *ch->keep)))
+		return kv_fail_mem(err, "a kept set");
+	if (p->keep)
+		return p->keep(&m->scene, (unsigned)(list / heads), (unsigned)(list % heads), ch, err);
+	return kv_select(ch->score, ch->n, ch->k, ch->sinks, ch->newest, ch->keep, err);
 }
 
 static enum kv_status
 choose(void *arg, size_t unit, struct kv_err *err)
 {
-	struct making *m = arg;
+	const struct making *m = arg;
+	const struct kv_policy *p = m->scorer;
 	struct kv_choice *ch = &m->plan->choice[unit];
-	size_t first = unit * m->plan->per_unit;
-	uint32_t sinks, newest;
-	char why[100];
 	enum kv_status rc;
 
-	if (!is_wanted(m, ch))
+	if (!ch->score)
 		return KV_OK;
-	if (!(ch->score = kv_array_new(ch->n, sizeof *ch->score)))
-		return kv_fail_mem(err, "scores");
-	average(m, unit, ch->score);
-	protected_ends(m, &m->cache->list[first], &sinks, &newest);
-	if (ch->k < ch->n && sinks + newest > ch->k) {
-		snprintf(why, sizeof why, "%u entries are protected, -k keeps %u", sinks + newest, ch->k);
-		return fail_at(m, first, why, err);
-	}
-	if (ch->k < ch->n) {
-		if (!(ch->keep = kv_array_new(ch->k, sizeof *ch->keep)))
-			return kv_fail_mem(err, "a kept set");
-		/* Infinite scores from outside may have met on their way to the mean. */
-		if ((rc = kv_select(ch->score, ch->n, ch->k, sinks, newest, ch->keep, err)) != KV_OK)
-			return fail_at(m, first, "a mean of scores is not a number", err);
-	}
-	for (uint32_t i = 0; i < sinks; i++)
+	if (ch->k < ch->n && (rc = keep_some(m, unit * m->plan->per_unit, ch, err)) != KV_OK)
+		return rc;
+	for (uint32_t i = 0; i < ch->sinks; i++)
 		ch->score[i] = INFINITY;
-	for (uint32_t i = ch->n - newest; i < ch->n && m->how->opts->protect_last > 0; i++)
+	/* By age the newest are the best in any case. */
+	for (uint32_t i = ch->n - ch->newest; i < ch->n && (p->score || m->how->given); i++)
 		ch->score[i] = INFINITY;
 	return KV_OK;
 }
@@ -176,47 +233,46 @@ choose(void *arg, size_t unit, struct kv_err *err)
 static enum kv_status
 make(struct making *m, struct kv_pool *pool, struct kv_err *err)
 {
-	const struct kv_policy *p = m->how->policy;
+	struct kv_turns *turns = NULL;
 	size_t wanted = 0;
 	enum kv_status rc;
 
 	if ((rc = set_budgets(m, err)) != KV_OK)
 		return rc;
 	for (size_t i = 0; i < n_lists(m->cache); i++) {
-		const struct kv_choice *ch = kv_plan_choice(m->plan, i);
-
-		if (!is_wanted(m, ch))
+		if (!is_wanted(m, i / m->plan->per_unit))
 			continue;
-		if (!(m->score[i] = kv_array_new(ch->n, sizeof **m->score)))
+		if (!(m->score[i] = kv_array_new(m->cache->list[i].n, sizeof **m->score)))
 			return kv_fail_mem(err, "scores");
 		wanted++;
 	}
 	if (!wanted)
 		return KV_OK;
-	if (p->reads & KV_READS_TURNS) {
-		struct kv_turns *turns;
-
-		if ((rc = kv_turns_new(m->cache, &turns, err)) != KV_OK)
-			return rc;
-		m->scene.turns = turns;
-		rc = kv_jobs_run(pool, n_lists(m->cache), score_list, m, err);
-		kv_turns_free(turns);
-	} else {
-		rc = kv_jobs_run(pool, n_lists(m->cache), score_list, m, err);
-	}
+	if ((rc = kv_policy_fits_queries(m->how->policy, m->how->opts, m->cache, err)) != KV_OK)
+		return rc;
+	if (m->scorer->reads & KV_READS_TURNS && (rc = kv_turns_new(m->cache, &turns, err)) != KV_OK)
+		return rc;
+	m->scene.turns = turns;
+	rc = kv_jobs_run(pool, n_lists(m->cache), score_list, m, err);
+	kv_turns_free(turns);
+	m->scene.turns = NULL;
+	if (rc == KV_OK)
+		rc = kv_jobs_run(pool, m->plan->n_choices, average, m, err);
+	if (rc == KV_OK && m->how->policy->allot)
+		rc = allot(m, err);
 	return rc == KV_OK ? kv_jobs_run(pool, m->plan->n_choices, choose, m, err) : rc;
 }
 
 enum kv_status
 kv_plan_make(const struct kv_plan_how *how, struct kv_cache *c, struct kv_pool *pool, struct kv_plan **out, struct kv_err *err)
 {
-	enum kv_scope scope = how->opts->scope ? how->opts->scope : how->policy->scope;
 	struct kv_plan *p = kv_array_new(1, sizeof *p);
-	struct making m = { how, c, p, { c, how->opts, NULL }, kv_array_new(n_lists(c), sizeof *m.score) };
+	struct making m = { how, kv_policy_scorer(how->policy, how->opts), c, p, { c, how->opts, NULL },
+		kv_array_new(n_lists(c), sizeof *m.score) };
 	enum kv_status rc;
 
 	if (p) {
-		p->per_unit = lists_per_unit(&c->geom, scope);
+		p->per_unit = lists_per_unit(&c->geom, how->opts->scope);
 		p->n_choices = n_lists(c) / p->per_unit;
 		p->choice = kv_array_new(p->n_choices, sizeof *p->choice);
 	}

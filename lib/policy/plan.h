@@ -4,29 +4,23 @@
 
 #include "policy/policy.h"
 
-/* One kept set. */
-struct kv_choice {
-	uint32_t n, k;		/* entries there, entries that stay */
-	float *score;		/* [n], +inf where protected; NULL if nobody asked and nothing goes */
-	uint32_t *keep;		/* [k] ranks, ascending; NULL = all stay */
-};
-
 struct kv_plan {
 	size_t per_unit;	/* lists that share a kept set: list i has choice[i / per_unit] */
 	size_t n_choices;
 	struct kv_choice *choice;
+	const char *remark;	/* what users should be told, or NULL */
 };
 
 struct kv_plan_how {
 	const struct kv_policy *policy;
-	const struct kv_policy_opts *opts;
+	const struct kv_policy_opts *opts;	/* settled */
 	float *const *given;	/* [list][n] scores from outside, in the place of the policy's; or NULL */
 	bool want_scores;	/* also of lists that lose nothing */
 };
 
 /*
- * Loads the rows that the policy reads, of those lists alone that lose something. KV_EFIT: lists of one scope hold different tokens, more
- * entries are protected than fit the budget, a score is not a number.
+ * Loads the rows that the policy reads, of those lists alone that lose something. KV_EFIT: too few queries on record, lists of one scope
+ * hold different tokens, more entries are protected than fit the budget, a score is not a number.
  */
 enum kv_status kv_plan_make(const struct kv_plan_how *how, struct kv_cache *c, struct kv_pool *pool, struct kv_plan **out,
 	struct kv_err *err);

@@ -1,17 +1,14 @@
-/* The table of policies, and what all of them ask of a cache. */
+/* The table of policies, and what all of them ask of options and of a cache. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "policy/policy.h"
+#include "util/half.h"
 
 #define ROW(id, name, help) &kv_policy_##id,
 const struct kv_policy *const kv_policies[] = { KV_POLICY_LIST(ROW) NULL };
-
-static const char *const scopes[] = {
-	[KV_SCOPE_DEFAULT] = "default",
-	[KV_SCOPE_HEAD] = "head",
-	[KV_SCOPE_LAYER] = "layer",
-	[KV_SCOPE_MODEL] = "model",
-};
 
 const struct kv_policy *
 kv_policy_find(const char *name)
@@ -22,35 +19,107 @@ kv_policy_find(const char *name)
 	return NULL;
 }
 
-const char *
-kv_scope_name(enum kv_scope s)
+const struct kv_policy *
+kv_policy_scorer(const struct kv_policy *p, const struct kv_policy_opts *o)
 {
-	return scopes[s];
+	if (!(p->takes & KV_TAKES_BASE))
+		return p;
+	return o->base ? o->base : p->defaults.base;
+}
+
+unsigned
+kv_policy_takes_all(const struct kv_policy *p, const struct kv_policy_opts *o)
+{
+	return p->takes | kv_policy_scorer(p, o)->takes;
 }
 
 enum kv_status
-kv_scope_parse(const char *what, const char *s, enum kv_scope *out, struct kv_err *err)
+kv_policy_settle(const struct kv_policy *p, struct kv_policy_opts *o, struct kv_err *err)
 {
-	char q[60];
+	const struct kv_policy *scorer = kv_policy_scorer(p, o);
+	struct kv_policy_opts settled = scorer->defaults;
 
-	for (enum kv_scope i = KV_SCOPE_HEAD; i <= KV_SCOPE_MODEL; i++)
-		if (!strcmp(s, scopes[i])) {
-			*out = i;
-			return KV_OK;
-		}
-	return kv_fail(err, KV_EUSAGE, "%s: '%s' is none of head, layer, model", what, kv_quote(q, sizeof q, s, strlen(s)));
+	for (enum kv_policy_option i = 0; i < KV_POLICY_OPTIONS; i++) {
+		if (p->takes >> i & 1)
+			kv_policy_option_copy(i, &settled, &p->defaults);
+		if (!(o->given >> i & 1))
+			continue;
+		if (!(kv_policy_takes_all(p, o) >> i & 1))
+			return kv_fail(err, KV_EUSAGE, "--%s does not go with --%s", kv_policy_option_name(i), p->name);
+		kv_policy_option_copy(i, &settled, o);
+	}
+	if (o->given & KV_TAKES_SCOPE && !(p->scopes >> o->scope & 1))
+		return kv_fail(err, KV_EUSAGE, "--scope %s does not go with --%s", kv_scope_name(o->scope), p->name);
+	settled.budget = o->budget;
+	settled.given = o->given;
+	*o = settled;
+	return KV_OK;
+}
+
+static enum kv_status
+lacks(const struct kv_policy *p, const char *what, const char *item, struct kv_err *err)
+{
+	return kv_fail(err, KV_EFIT, "no %s in the snapshot, which --%s needs: run kv-prefill with --observe %s", what, p->name, item);
+}
+
+uint64_t
+kv_policy_wants_queries(const struct kv_policy *p, const struct kv_policy_opts *o)
+{
+	if (!(p->needs & KV_NEEDS_LAST))
+		return 0;
+	if (o->last != KV_LAST_ALL)
+		return (uint64_t)o->last;
+	return p->record ? p->record : 1;
+}
+
+static enum kv_status
+fits_received(const struct kv_policy *p, const struct kv_policy_opts *o, const struct kv_cache *c, struct kv_err *err)
+{
+	for (size_t i = 0; i < (size_t)c->geom.n_layers * c->geom.n_heads_kv; i++) {
+		const struct kv_list *l = &c->list[i];
+
+		if (!l->n)
+			continue;
+		if (!l->received)
+			return lacks(p, "accumulated attention", "acc", err);
+		if (l->received->to < c->state.consumed && !o->allow_stale)
+			return kv_fail(err, KV_EFIT, "accumulated attention missed the last %" PRIu64 " tokens: record them with --observe acc, "
+				"or say --allow-stale", c->state.consumed - l->received->to);
+	}
+	return KV_OK;
 }
 
 enum kv_status
-kv_policy_fits(const struct kv_policy *p, const struct kv_cache *c, struct kv_err *err)
+kv_policy_fits(const struct kv_policy *p, const struct kv_policy_opts *o, const struct kv_cache *c, struct kv_err *err)
 {
+	const struct kv_policy *scorer = kv_policy_scorer(p, o);
+	char item[32];
+
 	/* Of a text without tokens nothing can have been recorded. */
-	if (!c->state.consumed || !(p->needs & KV_NEEDS_LAST))
+	if (!c->state.consumed)
 		return KV_OK;
-	for (unsigned l = 0; l < c->geom.n_layers; l++)
+	snprintf(item, sizeof item, "last=%" PRIu64, kv_policy_wants_queries(scorer, o));
+	for (unsigned l = 0; l < c->geom.n_layers && scorer->needs & KV_NEEDS_LAST; l++)
 		if (!c->queries[l].w)
-			return kv_fail(err, KV_EFIT, "no queries of layer %u in the snapshot, --%s needs the last one: run kv-prefill with --observe last=1",
-				l, p->name);
+			return lacks(p, "queries", item, err);
+	if (scorer->needs & KV_NEEDS_NLL && !c->has_nll)
+		return lacks(p, "surprisal", "nll", err);
+	return scorer->needs & KV_NEEDS_RECEIVED ? fits_received(p, o, c, err) : KV_OK;
+}
+
+enum kv_status
+kv_policy_fits_queries(const struct kv_policy *p, const struct kv_policy_opts *o, const struct kv_cache *c, struct kv_err *err)
+{
+	uint64_t want = o->last == KV_LAST_ALL ? 1 : (uint64_t)o->last;
+
+	if (!(kv_policy_scorer(p, o)->needs & KV_NEEDS_LAST))
+		return KV_OK;
+	if (want > c->state.consumed)
+		want = c->state.consumed;
+	for (unsigned l = 0; l < c->geom.n_layers; l++)
+		if (c->queries[l].w < want)
+			return kv_fail(err, KV_EFIT, "%u queries of layer %u in the snapshot, --%s needs %" PRIu64 ": run kv-prefill with "
+				"--observe last=%" PRIu64, c->queries[l].w, l, p->name, want, kv_policy_wants_queries(kv_policy_scorer(p, o), o));
 	return KV_OK;
 }
 
@@ -67,4 +136,30 @@ kv_queries_stale(const struct kv_cache *c)
 			stale = behind;
 	}
 	return stale;
+}
+
+uint32_t
+kv_voters(const struct kv_policy_opts *o, const struct kv_queries *q)
+{
+	return o->last == KV_LAST_ALL || o->last > q->w ? q->w : (uint32_t)o->last;
+}
+
+float
+kv_score_round(const struct kv_policy_opts *o, double x)
+{
+	switch (o->score_dtype) {
+	case KV_SCORE_F16:
+		return f16_to_f32(f32_to_f16((float)x));
+	case KV_SCORE_BF16:
+		return bf16_to_f32(f32_to_bf16((float)x));
+	default:
+		return (float)x;
+	}
+}
+
+uint32_t
+kv_share_of(double share, uint32_t n)
+{
+	/* Far more than the product's rounding error, far less than the last decimal that anybody writes. */
+	return (uint32_t)floor(share * n + 1e-6);
 }

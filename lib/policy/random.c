@@ -15,7 +15,7 @@ score(const struct kv_scene *s, unsigned layer, unsigned head, double *out, stru
 {
 	const struct kv_list *l = kv_cache_list(s->cache, layer, head);
 	const uint64_t golden = 0x9e3779b97f4a7c15u;
-	uint64_t stream = mix(mix(s->opts->seed + golden) + ((uint64_t)layer << 32 | head) * golden);
+	uint64_t stream = mix(mix((uint64_t)s->opts->seed + golden) + ((uint64_t)layer << 32 | head) * golden);
 
 	(void)err;
 	for (uint32_t r = 0; r < l->n; r++)
@@ -26,7 +26,8 @@ score(const struct kv_scene *s, unsigned layer, unsigned head, double *out, stru
 const struct kv_policy kv_policy_random = {
 	.name = "random",
 	.cite = "-",
-	.scope = KV_SCOPE_HEAD,
-	.takes = KV_TAKES_SINKS | KV_TAKES_PROTECT | KV_TAKES_SEED | KV_TAKES_SCOPE_HEAD | KV_TAKES_SCOPE_LAYER | KV_TAKES_SCOPE_MODEL,
+	.scopes = KV_SCOPES_HEAD | KV_SCOPES_LAYER | KV_SCOPES_MODEL,
+	.takes = KV_TAKES_SCOPE | KV_TAKES_ENDS | KV_TAKES_SEED,
+	.defaults = { .scope = KV_SCOPE_HEAD },
 	.score = score,
 };

@@ -7,7 +7,7 @@
 const struct kv_policy kv_policy_streaming = {
 	.name = "streaming",
 	.cite = "Xiao et al. 2023, arXiv:2309.17453",
-	.scope = KV_SCOPE_MODEL,
-	.takes = KV_TAKES_SINKS | KV_TAKES_SCOPE_HEAD | KV_TAKES_SCOPE_LAYER | KV_TAKES_SCOPE_MODEL,
-	.sinks = 4,
+	.scopes = KV_SCOPES_HEAD | KV_SCOPES_LAYER | KV_SCOPES_MODEL,
+	.takes = KV_TAKES_SCOPE | KV_TAKES_SINKS,
+	.defaults = { .scope = KV_SCOPE_MODEL, .sinks = 4 },
 };

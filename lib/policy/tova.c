@@ -27,7 +27,7 @@ score(const struct kv_scene *s, unsigned layer, unsigned head, double *out, stru
 		if ((rc = kv_attention_row(c, s->turns, layer, head * group + g, c->queries[layer].w - 1, keys, row, err)) != KV_OK)
 			goto out;
 		for (uint32_t i = 0; i < n; i++)
-			out[i] += (double)row[i];
+			out[i] += (double)kv_score_round(s->opts, (double)row[i]);
 	}
 	for (uint32_t i = 0; i < n; i++)
 		out[i] /= group;
@@ -40,9 +40,10 @@ out:
 const struct kv_policy kv_policy_tova = {
 	.name = "tova",
 	.cite = "Oren et al. 2024, arXiv:2401.06104",
-	.scope = KV_SCOPE_LAYER,
-	.takes = KV_TAKES_SINKS | KV_TAKES_PROTECT | KV_TAKES_SCOPE_HEAD | KV_TAKES_SCOPE_LAYER | KV_TAKES_SCOPE_MODEL,
+	.scopes = KV_SCOPES_HEAD | KV_SCOPES_LAYER | KV_SCOPES_MODEL,
+	.takes = KV_TAKES_SCOPE | KV_TAKES_ENDS | KV_TAKES_SCORE_DTYPE,
 	.needs = KV_NEEDS_LAST,
 	.reads = KV_READS_K | KV_READS_TURNS,
+	.defaults = { .scope = KV_SCOPE_LAYER, .last = 1 },
 	.score = score,
 };

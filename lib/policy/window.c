@@ -4,7 +4,8 @@
 const struct kv_policy kv_policy_window = {
 	.name = "window",
 	.cite = "Oren et al. 2024, arXiv:2401.06104, appendix A",
-	.scope = KV_SCOPE_MODEL,
-	.takes = KV_TAKES_SINKS | KV_TAKES_SCOPE_HEAD | KV_TAKES_SCOPE_LAYER | KV_TAKES_SCOPE_MODEL,
+	.scopes = KV_SCOPES_HEAD | KV_SCOPES_LAYER | KV_SCOPES_MODEL,
+	.takes = KV_TAKES_SCOPE | KV_TAKES_SINKS,
 	.sinks_by_source = true,
+	.defaults = { .scope = KV_SCOPE_MODEL },
 };

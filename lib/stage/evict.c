@@ -15,28 +15,28 @@ enum {
 	KEY_BEFORE_POLICIES = KEY_FIRST_POLICY - 1,
 	KV_POLICY_LIST(POLICY_KEY)
 	KEY_LAST_POLICY,
+	KEY_FIRST_OPTION = KEY_LAST_POLICY,	/* … + enum kv_policy_option */
+	KEY_LAST_OPTION = KEY_FIRST_OPTION + KV_POLICY_OPTIONS,
 	KEY_POLICY,
 	KEY_SCORES,
 	KEY_KEEP_LIST,
-	KEY_SCOPE,
-	KEY_SINKS,
-	KEY_PROTECT,
-	KEY_SEED,
 	KEY_DRY_RUN,
 	KEY_LIST,
 };
 
 #define POLICY_ROW(id, name, help) { name, KEY_##id, NULL, help },
-static const struct kv_opt options[] = {
+static const struct kv_opt policy_options[] = {
 	KV_POLICY_LIST(POLICY_ROW)
 	{ "policy", KEY_POLICY, "NAME", "the same by name" },
 	{ "scores", KEY_SCORES, "FILE", "scores made elsewhere: TSV layer head slot score" },
 	{ "keep-list", KEY_KEEP_LIST, "FILE", "what stays, chosen elsewhere: TSV layer head slot; no -k" },
+	{ 0 },
+};
+
+#define OPTION_ROW(id, name, arg, help) { name, KEY_FIRST_OPTION + (int)KV_OPTION_##id, arg, help },
+static const struct kv_opt options[] = {
 	{ "keep", 'k', "N|N%", "entries that stay in every layer and KV head" },
-	{ "scope", KEY_SCOPE, "SCOPE", "one kept set for each head, layer or model" },
-	{ "sinks", KEY_SINKS, "S", "the first S stay" },
-	{ "protect-last", KEY_PROTECT, "N", "the newest N stay" },
-	{ "random-seed", KEY_SEED, "N", "of --random (0)" },
+	KV_POLICY_OPTION_LIST(OPTION_ROW)
 	{ "dry-run", KEY_DRY_RUN, NULL, "print the scores and what would stay instead of a snapshot" },
 	{ "list", KEY_LIST, NULL, "print all policies: name, citation, scope, needs, defaults" },
 	{ 0 },
@@ -45,14 +45,18 @@ static const struct kv_opt options[] = {
 /* Scores from outside go through the same selection as those of a policy. */
 static const struct kv_policy from_file = {
 	.name = "scores",
-	.scope = KV_SCOPE_HEAD,
-	.takes = KV_TAKES_SINKS | KV_TAKES_PROTECT | KV_TAKES_SCOPE_HEAD | KV_TAKES_SCOPE_LAYER | KV_TAKES_SCOPE_MODEL,
+	.scopes = KV_SCOPES_HEAD | KV_SCOPES_LAYER | KV_SCOPES_MODEL,
+	.takes = KV_TAKES_SCOPE | KV_TAKES_ENDS,
+	.defaults = { .scope = KV_SCOPE_HEAD },
 };
+
+/* Nor does a list of what stays take any option of a policy. */
+static const struct kv_policy from_list = { .name = "keep-list" };
 
 struct evict {
 	const struct kv_policy *policy;		/* NULL with a keep-list */
-	struct kv_policy_opts opts;
-	bool budget_given, seed_given;
+	struct kv_policy_opts opts;		/* settled once the command is whole */
+	bool budget_given;
 	char *scores_path, *keep_path;
 	struct kv_tsv *scores, *keep;
 	bool dry_run, list;
@@ -65,7 +69,6 @@ start(void **cfg, struct kv_err *err)
 
 	if (!e)
 		return kv_fail_mem(err, "options");
-	e->opts.sinks = e->opts.protect_last = -1;
 	*cfg = e;
 	return KV_OK;
 }
@@ -116,11 +119,12 @@ static enum kv_status
 option(void *cfg, int key, const char *arg, struct kv_err *err)
 {
 	struct evict *e = cfg;
-	int64_t seed;
 	enum kv_status rc;
 
 	if (key >= KEY_FIRST_POLICY && key < KEY_LAST_POLICY)
 		return set_policy(e, kv_policies[key - KEY_FIRST_POLICY], err);
+	if (key >= KEY_FIRST_OPTION && key < KEY_LAST_OPTION)
+		return kv_policy_option_parse((enum kv_policy_option)(key - KEY_FIRST_OPTION), arg, &e->opts, err);
 	switch (key) {
 	case KEY_POLICY:
 		return set_policy_named(e, arg, err);
@@ -133,18 +137,6 @@ option(void *cfg, int key, const char *arg, struct kv_err *err)
 	case 'k':
 		e->budget_given = true;
 		return kv_parse_amount("-k", arg, &e->opts.budget, err);
-	case KEY_SCOPE:
-		return kv_scope_parse("--scope", arg, &e->opts.scope, err);
-	case KEY_SINKS:
-		return kv_parse_int("--sinks", arg, 0, UINT32_MAX, &e->opts.sinks, err);
-	case KEY_PROTECT:
-		return kv_parse_int("--protect-last", arg, 0, UINT32_MAX, &e->opts.protect_last, err);
-	case KEY_SEED:
-		if ((rc = kv_parse_int("--random-seed", arg, 0, INT64_MAX, &seed, err)) != KV_OK)
-			return rc;
-		e->opts.seed = (uint64_t)seed;
-		e->seed_given = true;
-		return KV_OK;
 	case KEY_DRY_RUN:
 		e->dry_run = true;
 		return KV_OK;
@@ -155,41 +147,26 @@ option(void *cfg, int key, const char *arg, struct kv_err *err)
 	return kv_fail(err, KV_EUSAGE, "an option that kv-evict does not know");
 }
 
-/* Options that were given although the policy does not take them. */
-static enum kv_status
-check_takes(const struct evict *e, struct kv_err *err)
-{
-	static const unsigned scope_bit[] = { 0, KV_TAKES_SCOPE_HEAD, KV_TAKES_SCOPE_LAYER, KV_TAKES_SCOPE_MODEL };
-	const struct kv_policy_opts *o = &e->opts;
-	const char *name = e->policy ? e->policy->name : "keep-list";
-	unsigned takes = e->policy ? e->policy->takes : 0;
-
-	if (o->sinks >= 0 && !(takes & KV_TAKES_SINKS))
-		return kv_fail(err, KV_EUSAGE, "--sinks does not go with --%s", name);
-	if (o->protect_last >= 0 && !(takes & KV_TAKES_PROTECT))
-		return kv_fail(err, KV_EUSAGE, "--protect-last does not go with --%s", name);
-	if (e->seed_given && !(takes & KV_TAKES_SEED))
-		return kv_fail(err, KV_EUSAGE, "--random-seed does not go with --%s", name);
-	if (o->scope != KV_SCOPE_DEFAULT && !(takes & scope_bit[o->scope]))
-		return kv_fail(err, KV_EUSAGE, "--scope %s does not go with --%s", kv_scope_name(o->scope), name);
-	return KV_OK;
-}
-
 /* More protected entries than the budget holds, as far as the options alone show it. */
 static enum kv_status
 check_budget(const struct evict *e, struct kv_err *err)
 {
+	const struct kv_policy *scorer = kv_policy_scorer(e->policy, &e->opts);
 	const struct kv_policy_opts *o = &e->opts;
-	int64_t sinks = o->sinks >= 0 ? o->sinks : e->policy->sinks, newest = o->protect_last >= 0 ? o->protect_last : 0;
-	bool by_age = !e->policy->score && e->policy != &from_file;
+	bool by_age = !scorer->score && e->policy != &from_file;
+	int64_t sinks = o->sinks, newest = o->protect_last;
 
 	if (!e->budget_given)
 		return kv_fail(err, KV_EUSAGE, "no budget: -k N or -k N%%");
 	if (o->budget.den)
 		return KV_OK;
+	if (newest < o->recent)
+		newest = o->recent;
+	if (scorer->keeps_voters && newest < o->last)
+		newest = o->last;
 	if (o->budget.num < (uint64_t)(sinks + newest))
-		return kv_fail(err, KV_EUSAGE, "-k %" PRIu64 " is less than the %" PRId64 " entries that are protected",
-			o->budget.num, sinks + newest);
+		return kv_fail(err, KV_EUSAGE, "-k %" PRIu64 " is less than the %" PRId64 " entries that --%s protects",
+			o->budget.num, sinks + newest, e->policy->name);
 	if (by_age && o->budget.num < (uint64_t)sinks + 1)
 		return kv_fail(err, KV_EUSAGE, "-k %" PRIu64 " leaves no place beside the %" PRId64 " sinks of --%s",
 			o->budget.num, sinks, e->policy->name);
@@ -210,7 +187,7 @@ ready(void *cfg, struct kv_err *err)
 		return kv_fail(err, KV_EUSAGE, "no policy: give one of those that --list shows, --scores or --keep-list");
 	if (e->keep_path && e->budget_given)
 		return kv_fail(err, KV_EUSAGE, "-k does not go with --keep-list");
-	if ((rc = check_takes(e, err)) != KV_OK)
+	if ((rc = kv_policy_settle(e->policy ? e->policy : &from_list, &e->opts, err)) != KV_OK)
 		return rc;
 	if (e->keep_path)
 		return kv_tsv_read(e->keep_path, "slot", KV_TSV_NONE, &e->keep, err);
@@ -234,7 +211,25 @@ needs(const void *cfg)
 {
 	const struct evict *e = cfg;
 
-	return e->policy ? e->policy->needs : 0;
+	return e->policy ? kv_policy_scorer(e->policy, &e->opts)->needs : 0;
+}
+
+static uint32_t
+queries(const void *cfg)
+{
+	const struct evict *e = cfg;
+	uint64_t n = e->policy ? kv_policy_wants_queries(kv_policy_scorer(e->policy, &e->opts), &e->opts) : 0;
+
+	return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+}
+
+static void
+print_needs(const struct kv_policy *p, struct kv_buf *out)
+{
+	if (p->needs & KV_NEEDS_LAST)
+		kv_buf_printf(out, "last=%" PRId64, p->defaults.last == KV_LAST_ALL ? p->record : p->defaults.last);
+	else
+		kv_buf_printf(out, "%s", p->needs & KV_NEEDS_RECEIVED ? "acc" : p->needs & KV_NEEDS_NLL ? "nll" : "-");
 }
 
 static void
@@ -244,18 +239,16 @@ print_list(struct kv_buf *out)
 		const struct kv_policy *p = kv_policies[i];
 		const char *gap = "";
 
-		kv_buf_printf(out, "%s\t%s\t%s\t%s\t",
-			p->name, p->cite, kv_scope_name(p->scope), p->needs & KV_NEEDS_LAST ? "last=1" : "-");
-		if (p->takes & KV_TAKES_SINKS) {
-			kv_buf_printf(out, "--sinks %" PRId64, p->sinks);
+		kv_buf_printf(out, "%s\t%s\t%s\t", p->name, p->cite, kv_scope_name(p->defaults.scope));
+		print_needs(kv_policy_scorer(p, &p->defaults), out);
+		kv_buf_printf(out, "\t");
+		for (enum kv_policy_option o = 0; o < KV_POLICY_OPTIONS; o++) {
+			if (!(p->takes >> o & 1) || o == KV_OPTION_SCOPE || o == KV_OPTION_STALE)
+				continue;
+			kv_buf_printf(out, "%s", gap);
+			kv_policy_option_print(o, &p->defaults, out);
 			gap = " ";
 		}
-		if (p->takes & KV_TAKES_PROTECT) {
-			kv_buf_printf(out, "%s--protect-last 0", gap);
-			gap = " ";
-		}
-		if (p->takes & KV_TAKES_SEED)
-			kv_buf_printf(out, "%s--random-seed 0", gap);
 		kv_buf_printf(out, "\n");
 	}
 }
@@ -370,7 +363,7 @@ make_plan(const struct evict *e, struct kv_cache *c, struct kv_pool *pool, struc
 
 	if (e->keep)
 		return plan_from_list(e->keep, c, out, err);
-	if ((rc = kv_policy_fits(e->policy, c, err)) != KV_OK)
+	if ((rc = kv_policy_fits(e->policy, &e->opts, c, err)) != KV_OK)
 		return rc;
 	if (e->scores && (rc = scores_given(e->scores, c, &given, err)) != KV_OK)
 		return rc;
@@ -411,7 +404,9 @@ report(const struct evict *e, const struct kv_plan *p, const struct kv_cache *c,
 		of += p->choice[u].n * (uint64_t)p->per_unit;
 		alike &= p->choice[u].k == p->choice[0].k && p->choice[u].n == p->choice[0].n;
 	}
-	if (e->policy && e->policy->needs & KV_NEEDS_LAST && c->state.consumed && kv_queries_stale(c))
+	if (p->remark)
+		kv_buf_printf(&notes->report, "%s\n", p->remark);
+	if (needs(e) & KV_NEEDS_LAST && c->state.consumed && kv_queries_stale(c))
 		kv_buf_printf(&notes->report, "queries are stale by %" PRIu64 " tokens\n", kv_queries_stale(c));
 	if (alike)
 		kv_buf_printf(&notes->report, "kept %u of %u entries in each of %u layers\n",
@@ -442,6 +437,8 @@ run(const void *cfg, struct kv_cache *c, struct kv_pool *pool, struct kv_notes *
 			rc = kv_fail_mem(err, "a text");
 	} else if ((rc = kv_plan_apply(plan, c, pool, err)) == KV_OK) {
 		notes->kept = kv_cache_longest(c);
+		if (e->policy && e->policy->after)
+			e->policy->after(c, &e->opts);
 	}
 	kv_plan_free(plan);
 	return rc;
@@ -452,8 +449,8 @@ const struct kv_stage kv_stage_evict = {
 		.tool = "kv-evict",
 		.synopsis = "POLICY -k BUDGET [options] [SNAP]",
 		.summary = "Drops entries of a KV cache: tokens that a policy can do without.",
-		.tables = { options },
-		.titles = { "Policies and their options" },
+		.tables = { policy_options, options },
+		.titles = { "Policies", "Options" },
 		.footer = "  kv-prefill book.txt | kv-evict --tova -k 512 | kv-decode -p \"Who is the narrator?\"\n"
 			"  kv-evict --streaming -k 2004 s.kvs | kv-reposition --compact > short.kvs\n",
 	},
@@ -462,6 +459,7 @@ const struct kv_stage kv_stage_evict = {
 	.ready = ready,
 	.output = output,
 	.needs = needs,
+	.queries = queries,
 	.run = run,
 	.free = evict_free,
 };

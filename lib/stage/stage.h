@@ -24,12 +24,13 @@ struct kv_notes {
 };
 
 struct kv_stage {
-	struct kv_usage usage;		/* tables[0] = its own options; the tool adds the common ones */
+	struct kv_usage usage;		/* tables: its own options; the tool adds the common ones behind them */
 	enum kv_status (*start)(void **cfg, struct kv_err *err);
 	enum kv_status (*option)(void *cfg, int key, const char *arg, struct kv_err *err);	/* one row of the table */
 	enum kv_status (*ready)(void *cfg, struct kv_err *err);		/* after the last: is it a whole command? */
 	enum kv_output (*output)(const void *cfg);
 	unsigned (*needs)(const void *cfg);				/* enum kv_needs */
+	uint32_t (*queries)(const void *cfg);				/* of each layer, that should be on record; NULL: none */
 	/* cache is NULL where output says KV_PRINTS_ALONE. */
 	enum kv_status (*run)(const void *cfg, struct kv_cache *cache, struct kv_pool *pool, struct kv_notes *notes, struct kv_err *err);
 	void (*free)(void *cfg);

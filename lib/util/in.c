@@ -163,3 +163,21 @@ kv_in_rest(struct kv_in *in, struct kv_buf *out, struct kv_err *err)
 	} while (got == STEP);
 	return KV_OK;
 }
+
+enum kv_status
+kv_text_arg(const char *arg, struct kv_buf *out, struct kv_err *err)
+{
+	struct kv_in *in;
+	enum kv_status rc;
+
+	if (arg[0] != '@' || arg[1] == '@') {
+		arg += arg[0] == '@';
+		kv_buf_add(out, arg, strlen(arg));
+		return out->failed ? kv_fail_mem(err, "a text") : KV_OK;
+	}
+	if ((rc = kv_in_open(arg + 1, &in, err)) != KV_OK)
+		return rc;
+	rc = kv_in_rest(in, out, err);
+	kv_in_close(in);
+	return rc;
+}

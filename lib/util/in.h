@@ -29,4 +29,7 @@ enum kv_status kv_in_read(struct kv_in *in, void *dst, size_t n, size_t *got, st
 /* Appends all that is left. */
 enum kv_status kv_in_rest(struct kv_in *in, struct kv_buf *out, struct kv_err *err);
 
+/* A TEXT argument: "@FILE" is the file's content as it is, "@@x" is "@x", all else itself. Appends to out. */
+enum kv_status kv_text_arg(const char *arg, struct kv_buf *out, struct kv_err *err);
+
 #endif

@@ -23,13 +23,14 @@ struct kv_usage {
 	const char *summary;	/* one sentence */
 	const struct kv_opt *tables[4];
 	const char *titles[4];	/* a heading over each table */
-	const char *footer;	/* examples; may be NULL */
+	const char *footer;	/* lines of examples, indented by two; may be NULL */
 };
 
 struct kv_args {
 	int argc;
 	char **argv;		/* reordered: operands last */
 	const struct kv_usage *usage;
+	const int *silent;	/* keys of options that kv_args_words leaves out, ended by 0; the caller's to set, NULL = none */
 	void *priv;
 };
 
@@ -38,6 +39,15 @@ enum kv_status kv_args_begin(struct kv_args *a, const struct kv_usage *u, int ar
 enum kv_status kv_args_next(struct kv_args *a, int *key, const char **arg, struct kv_err *err);
 /* After KV_END: the operands. */
 int kv_args_operands(const struct kv_args *a, char ***argv);
+
+/* After KV_END: the command line again, one option or argument a word, names in full, operands last, without the silent options. */
+struct kv_words {
+	char **word;		/* [n] */
+	int n;
+};
+
+enum kv_status kv_args_words(const struct kv_args *a, struct kv_words *out, struct kv_err *err);
+void kv_words_free(struct kv_words *w);
 void kv_args_end(struct kv_args *a);
 
 void kv_usage_print(const struct kv_usage *u);	/* on standard output */

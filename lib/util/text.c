@@ -3,11 +3,11 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "util/in.h"
 #include "util/utf8.h"
 
 static enum kv_status
@@ -157,22 +157,4 @@ kv_quote(char *buf, size_t size, const char *s, size_t n)
 	}
 	buf[o] = 0;
 	return buf;
-}
-
-enum kv_status
-kv_text_arg(const char *arg, struct kv_buf *out, struct kv_err *err)
-{
-	struct kv_in *in;
-	enum kv_status rc;
-
-	if (arg[0] != '@' || arg[1] == '@') {
-		arg += arg[0] == '@';
-		kv_buf_add(out, arg, strlen(arg));
-		return out->failed ? kv_fail_mem(err, "a text") : KV_OK;
-	}
-	if ((rc = kv_in_open(arg + 1, &in, err)) != KV_OK)
-		return rc;
-	rc = kv_in_rest(in, out, err);
-	kv_in_close(in);
-	return rc;
 }

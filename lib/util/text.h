@@ -6,7 +6,6 @@
 #include <stdint.h>
 
 #include "util/err.h"
-#include "util/mem.h"
 
 /* Each takes the whole string or fails with KV_EUSAGE, naming what (an option such as "-k"). */
 enum kv_status kv_parse_int(const char *what, const char *s, int64_t min, int64_t max, int64_t *out, struct kv_err *err);
@@ -24,8 +23,5 @@ uint64_t kv_amount_of(struct kv_amount a, uint64_t n);
 
 /* s[0..n) for a message: control characters, quotes and bytes that are not UTF-8 as \xNN, long text cut with "…". Returns buf. */
 char *kv_quote(char *buf, size_t size, const char *s, size_t n);
-
-/* A TEXT argument: "@FILE" is the file's content as it is, "@@x" is "@x", all else itself. Appends to out. */
-enum kv_status kv_text_arg(const char *arg, struct kv_buf *out, struct kv_err *err);
 
 #endif

@@ -182,13 +182,13 @@ enum kv_status
 kv_score_table(struct kv_cache *c, const char *policy, struct kv_pool *pool, bool header, struct kv_print *p, struct kv_err *err)
 {
 	/* Nothing is to go; the scores do not depend on a budget. */
-	struct kv_policy_opts opts = { .budget = { 1, 1 }, .sinks = -1, .protect_last = -1 };
+	struct kv_policy_opts opts = { .budget = { 1, 1 } };
 	struct kv_plan_how how = { .policy = kv_policy_find(policy), .opts = &opts, .want_scores = true };
 	struct kv_plan *plan;
 	enum kv_status rc;
 
-	if ((rc = kv_score_table_check(policy, err)) != KV_OK || (rc = kv_policy_fits(how.policy, c, err)) != KV_OK ||
-	    (rc = kv_plan_make(&how, c, pool, &plan, err)) != KV_OK)
+	if ((rc = kv_score_table_check(policy, err)) != KV_OK || (rc = kv_policy_settle(how.policy, &opts, err)) != KV_OK ||
+	    (rc = kv_policy_fits(how.policy, &opts, c, err)) != KV_OK || (rc = kv_plan_make(&how, c, pool, &plan, err)) != KV_OK)
 		return rc;
 	if (header)
 		kv_buf_printf(&p->buf, "layer\thead\tslot\tsource\tscore\n");

@@ -1,10 +1,11 @@
 /* Tables over the frames themselves, printed as they go by. */
 #include "view/view.h"
 
-#include <jansson.h>
 #include <string.h>
 
 #include "kvs/codec.h"
+#include "kvs/prov.h"
+#include "util/json.h"
 #include "util/le.h"
 
 enum { MASK_HEADER = 16 };
@@ -65,13 +66,17 @@ print_string(struct kv_print *p, const json_t *o)
 		kv_print_field(p, json_string_value(o), json_string_length(o));
 }
 
-static void
-print_record(struct kv_print *p, const uint8_t *raw, size_t n)
+static enum kv_status
+print_record(struct kv_print *p, const uint8_t *raw, size_t n, struct kv_err *err)
 {
-	json_t *o = json_loadb((const char *)raw, n, 0, NULL), *word;
+	enum kv_status rc = kvs_json_check(raw, n, err);
+	bool no_memory;
+	json_t *o = rc == KV_OK ? kv_json_parse(raw, n, NULL, &no_memory) : NULL, *word;
 	struct kv_buf line = { 0 };
 	size_t i;
 
+	if (!o)
+		return rc == KV_OK ? kv_fail_mem(err, "JSON") : rc;
 	kv_buf_printf(&p->buf, "%lld\t", (long long)json_integer_value(json_object_get(o, "id")));
 	print_string(p, json_object_get(o, "tool"));
 	kv_buf_add(&p->buf, "\t", 1);
@@ -88,6 +93,7 @@ print_record(struct kv_print *p, const uint8_t *raw, size_t n)
 	p->buf.failed |= line.failed;
 	kv_buf_free(&line);
 	json_decref(o);
+	return KV_OK;
 }
 
 /* Frames whose payload a table shows. */
@@ -104,7 +110,7 @@ print_decoded(struct kv_print *p, const struct kvs_frame *f, struct kv_err *err)
 	if ((rc = kvs_decode(f, raw, err)) != KV_OK)
 		goto out;
 	if (f->head.type == KVS_PROV)
-		print_record(p, raw, n);
+		rc = print_record(p, raw, n, err);
 	else if (n < MASK_HEADER)
 		rc = kv_fail(err, KV_ECORRUPT, "%s: too short", kvs_frame_name(name, sizeof name, &f->head));
 	else

@@ -1,7 +1,6 @@
 /* One pass over the frames of a snapshot: everything decoded, everything checked, no row kept. */
 #include "view/view.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +8,7 @@
 #include "kvs/codec.h"
 #include "kvs/digest.h"
 #include "kvs/payload.h"
+#include "util/json.h"
 #include "util/le.h"
 
 enum { INDEX_ENTRY = 32, ENDS_BYTES = KVS_HEADER + 64 };
@@ -178,12 +178,13 @@ see_attention(struct pass *p, const struct kvs_head *h, struct kv_err *err)
 static enum kv_status
 see_info(struct kv_survey *s, const uint8_t *raw, size_t n, struct kv_err *err)
 {
-	json_t *root = json_loadb((const char *)raw, n, JSON_REJECT_DUPLICATES, NULL);
+	bool no_memory;
+	json_t *root = kv_json_parse(raw, n, NULL, &no_memory);
 	const char *name = json_string_value(json_object_get(root, "model"));
 	enum kv_status rc = KV_OK;
 
-	if (!json_is_object(root))
-		rc = kv_fail(err, KV_ECORRUPT, "iNFo: not a JSON object");
+	if (!root)	/* it was found to be JSON before */
+		rc = kv_fail_mem(err, "JSON");
 	else if (name && !s->model && !(s->model = strdup(name)))
 		rc = kv_fail_mem(err, "the model's name");
 	json_decref(root);
@@ -237,8 +238,10 @@ see_payload(struct pass *p, const struct kvs_head *h, struct kv_err *err)
 	case KVS_PROV:
 		return kvs_prov_add_json(&p->s->prov, p->raw, n, err);
 	case KVS_INDX:
+		if (p->index.failed)
+			return kv_fail_mem(err, "the index");
 		if (n != p->index.len || memcmp(p->raw, p->index.p, n))
-			return kv_fail(err, KV_ECORRUPT, "iNDX: the index does not match the frames");
+			return kv_fail(err, KV_ECORRUPT, "the index does not match the frames");
 		return KV_OK;
 	default:
 		return KV_OK;

@@ -1,10 +1,10 @@
 /* A survey as one JSON object. Names and order of the keys are fixed: programs read them. */
 #include "view/view.h"
 
-#include <jansson.h>
 #include <string.h>
 
 #include "kvs/digest.h"
+#include "util/json.h"
 
 static json_t *
 count(uint64_t n)
@@ -25,9 +25,9 @@ model(const struct kv_survey *s)
 {
 	json_t *o = json_object();
 
-	json_object_set_new(o, "name", s->model ? json_string(s->model) : json_null());
-	json_object_set_new(o, "arch", json_string(s->geom.arch));
-	json_object_set_new(o, "fingerprint", s->geom.fp_kind ? hex(s->geom.fp_model) : json_null());
+	o = kv_json_set(o, "name", s->model ? json_string(s->model) : json_null());
+	o = kv_json_set(o, "arch", json_string(s->geom.arch));
+	o = kv_json_set(o, "fingerprint", s->geom.fp_kind ? hex(s->geom.fp_model) : json_null());
 	return o;
 }
 
@@ -42,10 +42,10 @@ rope(const struct kvs_geom *g)
 		return json_null();
 	r = &g->rope[g->layer[0].rope];
 	o = json_object();
-	json_object_set_new(o, "kind", json_string(r->kind == KVS_ROPE_NORM ? "norm" : "neox"));
-	json_object_set_new(o, "n_rot", count(r->n_rot));
-	json_object_set_new(o, "theta", json_real((double)r->theta));
-	json_object_set_new(o, "scaling", json_string(r->scaling <= KVS_SCALE_YARN ? scalings[r->scaling] : "unknown"));
+	o = kv_json_set(o, "kind", json_string(r->kind == KVS_ROPE_NORM ? "norm" : "neox"));
+	o = kv_json_set(o, "n_rot", count(r->n_rot));
+	o = kv_json_set(o, "theta", json_real((double)r->theta));
+	o = kv_json_set(o, "scaling", json_string(r->scaling <= KVS_SCALE_YARN ? scalings[r->scaling] : "unknown"));
 	return o;
 }
 
@@ -54,13 +54,13 @@ geometry(const struct kvs_geom *g)
 {
 	json_t *o = json_object();
 
-	json_object_set_new(o, "layers", count(g->n_layers));
-	json_object_set_new(o, "heads", count(g->n_heads));
-	json_object_set_new(o, "kv_heads", count(g->n_heads_kv));
-	json_object_set_new(o, "head_dim_k", count(g->d_k));
-	json_object_set_new(o, "head_dim_v", count(g->d_v));
-	json_object_set_new(o, "attn_scale", json_real((double)g->attn_scale));
-	json_object_set_new(o, "rope", rope(g));
+	o = kv_json_set(o, "layers", count(g->n_layers));
+	o = kv_json_set(o, "heads", count(g->n_heads));
+	o = kv_json_set(o, "kv_heads", count(g->n_heads_kv));
+	o = kv_json_set(o, "head_dim_k", count(g->d_k));
+	o = kv_json_set(o, "head_dim_v", count(g->d_v));
+	o = kv_json_set(o, "attn_scale", json_real((double)g->attn_scale));
+	o = kv_json_set(o, "rope", rope(g));
 	return o;
 }
 
@@ -76,17 +76,17 @@ entries(const struct kv_survey *s)
 		for (unsigned h = 0; h < s->geom.n_heads_kv; h++) {
 			uint32_t n = s->n[(size_t)l * s->geom.n_heads_kv + h];
 
-			json_array_append_new(heads, count(n));
+			heads = kv_json_add(heads, count(n));
 			longest = n > longest ? n : longest;
 		}
-		json_array_append_new(per_layer, count(longest));
-		json_array_append_new(per_head, heads);
+		per_layer = kv_json_add(per_layer, count(longest));
+		per_head = kv_json_add(per_head, heads);
 	}
-	json_object_set_new(o, "total", count(s->rows));
-	json_object_set_new(o, "min", count(s->shortest));
-	json_object_set_new(o, "max", count(s->longest));
-	json_object_set_new(o, "per_layer", per_layer);
-	json_object_set_new(o, "per_head", per_head);
+	o = kv_json_set(o, "total", count(s->rows));
+	o = kv_json_set(o, "min", count(s->shortest));
+	o = kv_json_set(o, "max", count(s->longest));
+	o = kv_json_set(o, "per_layer", per_layer);
+	o = kv_json_set(o, "per_head", per_head);
 	return o;
 }
 
@@ -97,9 +97,9 @@ bytes(const struct kv_survey *s)
 	json_t *o = json_object();
 
 	for (int kind = 0; kind < KV_N_KINDS; kind++)
-		json_object_set_new(o, names[kind], count(s->bytes[kind]));
-	json_object_set_new(o, "total", count(s->total));
-	json_object_set_new(o, "full", count(s->full_k > UINT64_MAX - s->full_v ? UINT64_MAX : s->full_k + s->full_v));
+		o = kv_json_set(o, names[kind], count(s->bytes[kind]));
+	o = kv_json_set(o, "total", count(s->total));
+	o = kv_json_set(o, "full", count(s->full_k > UINT64_MAX - s->full_v ? UINT64_MAX : s->full_k + s->full_v));
 	return o;
 }
 
@@ -119,11 +119,11 @@ masks(const struct kv_survey *s)
 	if (!s->n_masks)
 		return json_null();
 	o = json_object();
-	json_object_set_new(o, "rows_pruned", count(s->rows_pruned));
-	json_object_set_new(o, "rows_baked", count(s->rows_baked));
-	json_object_set_new(o, "kept_min", count(s->kept_min));
-	json_object_set_new(o, "kept_max", count(s->kept_max));
-	json_object_set_new(o, "pairs", json_boolean(s->pairs));
+	o = kv_json_set(o, "rows_pruned", count(s->rows_pruned));
+	o = kv_json_set(o, "rows_baked", count(s->rows_baked));
+	o = kv_json_set(o, "kept_min", count(s->kept_min));
+	o = kv_json_set(o, "kept_max", count(s->kept_max));
+	o = kv_json_set(o, "pairs", json_boolean(s->pairs));
 	return o;
 }
 
@@ -135,12 +135,12 @@ quant(const struct kv_survey *s)
 	if (!s->rows_k && !s->rows_v)
 		return json_null();
 	o = json_object();
-	json_object_set_new(o, "bits_k", s->rows_k ? count(s->bits_k) : json_null());
-	json_object_set_new(o, "bits_v", s->rows_v ? count(s->bits_v) : json_null());
-	json_object_set_new(o, "group", count(s->group));
-	json_object_set_new(o, "residual", count(s->residual));
-	json_object_set_new(o, "rows_k", count(s->rows_k));
-	json_object_set_new(o, "rows_v", count(s->rows_v));
+	o = kv_json_set(o, "bits_k", s->rows_k ? count(s->bits_k) : json_null());
+	o = kv_json_set(o, "bits_v", s->rows_v ? count(s->bits_v) : json_null());
+	o = kv_json_set(o, "group", count(s->group));
+	o = kv_json_set(o, "residual", count(s->residual));
+	o = kv_json_set(o, "rows_k", count(s->rows_k));
+	o = kv_json_set(o, "rows_v", count(s->rows_v));
 	return o;
 }
 
@@ -155,10 +155,10 @@ observations(const struct kv_survey *s)
 		if (!s->seen[what].present)
 			continue;
 		o = json_object();
-		json_object_set_new(o, "name", json_string(kv_seen_name((enum kv_seen)what)));
-		json_object_set_new(o, "queries", count(s->seen[what].queries));
-		json_object_set_new(o, "fresh", json_boolean(s->seen[what].fresh));
-		json_array_append_new(all, o);
+		o = kv_json_set(o, "name", json_string(kv_seen_name((enum kv_seen)what)));
+		o = kv_json_set(o, "queries", count(s->seen[what].queries));
+		o = kv_json_set(o, "fresh", json_boolean(s->seen[what].fresh));
+		all = kv_json_add(all, o);
 	}
 	return all;
 }
@@ -168,9 +168,10 @@ static json_t *
 provenance(const struct kv_survey *s)
 {
 	json_t *all = json_array();
+	bool no_memory;
 
 	for (size_t i = 0; i < s->prov.n; i++)
-		json_array_append_new(all, json_loadb(s->prov.record[i], strlen(s->prov.record[i]), 0, NULL));
+		all = kv_json_add(all, kv_json_parse(s->prov.record[i], strlen(s->prov.record[i]), NULL, &no_memory));
 	return all;
 }
 
@@ -185,26 +186,26 @@ enum kv_status
 kv_survey_json(const struct kv_survey *s, struct kv_print *p, struct kv_err *err)
 {
 	json_t *o = json_object();
-	int bad = 0;
+	bool bad;
 
-	bad |= json_object_set_new(o, "format", json_sprintf("kvs %u.%u", (unsigned)s->major, (unsigned)s->minor));
-	bad |= json_object_set_new(o, "digest", hex(s->digest));
-	bad |= json_object_set_new(o, "observation_digest", hex(s->observation_digest));
-	bad |= json_object_set_new(o, "model", model(s));
-	bad |= json_object_set_new(o, "geometry", geometry(&s->geom));
-	bad |= json_object_set_new(o, "tokens", count(s->state.consumed));
-	bad |= json_object_set_new(o, "next_pos", json_integer(s->state.next_pos));
-	bad |= json_object_set_new(o, "tail", count(s->state.tail));
-	bad |= json_object_set_new(o, "entries", entries(s));
-	bad |= json_object_set_new(o, "bytes", bytes(s));
-	bad |= json_object_set_new(o, "dtype", dtype(&s->geom.layer[0]));
-	bad |= json_object_set_new(o, "masks", masks(s));
-	bad |= json_object_set_new(o, "quant", quant(s));
-	bad |= json_object_set_new(o, "observations", observations(s));
-	bad |= json_object_set_new(o, "provenance", provenance(s));
-	bad |= json_object_set_new(o, "snapshot_bytes", count(s->stored));
+	o = kv_json_set(o, "format", json_sprintf("kvs %u.%u", (unsigned)s->major, (unsigned)s->minor));
+	o = kv_json_set(o, "digest", hex(s->digest));
+	o = kv_json_set(o, "observation_digest", hex(s->observation_digest));
+	o = kv_json_set(o, "model", model(s));
+	o = kv_json_set(o, "geometry", geometry(&s->geom));
+	o = kv_json_set(o, "tokens", count(s->state.consumed));
+	o = kv_json_set(o, "next_pos", json_integer(s->state.next_pos));
+	o = kv_json_set(o, "tail", count(s->state.tail));
+	o = kv_json_set(o, "entries", entries(s));
+	o = kv_json_set(o, "bytes", bytes(s));
+	o = kv_json_set(o, "dtype", dtype(&s->geom.layer[0]));
+	o = kv_json_set(o, "masks", masks(s));
+	o = kv_json_set(o, "quant", quant(s));
+	o = kv_json_set(o, "observations", observations(s));
+	o = kv_json_set(o, "provenance", provenance(s));
+	o = kv_json_set(o, "snapshot_bytes", count(s->stored));
 	/* Nine digits bring back every f32. */
-	bad |= json_dump_callback(o, gather, &p->buf, JSON_COMPACT | JSON_REAL_PRECISION(9));
+	bad = !o || json_dump_callback(o, gather, &p->buf, JSON_COMPACT | JSON_REAL_PRECISION(9));
 	json_decref(o);
 	kv_buf_add(&p->buf, "\n", 1);
 	return bad || p->buf.failed ? kv_fail_mem(err, "JSON") : KV_OK;

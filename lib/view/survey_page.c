@@ -1,12 +1,12 @@
 /* A survey as a page for people: what was read, what is kept, what it costs, where it came from. */
 #include "view/view.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "kvs/digest.h"
+#include "util/json.h"
 #include "util/text.h"
 
 enum {
@@ -311,12 +311,14 @@ print_observations(const struct kv_survey *s, struct kv_print *p)
 static void
 print_run(const char *record, struct kv_print *p)
 {
-	json_t *o = json_loads(record, 0, NULL), *argv = json_object_get(o, "argv"), *word;
+	bool no_memory;
+	json_t *o = kv_json_parse(record, strlen(record), NULL, &no_memory), *argv = json_object_get(o, "argv"), *word;
 	const char *tool = json_string_value(json_object_get(o, "tool"));
 	json_int_t folded = json_integer_value(json_object_get(o, "folded"));
 	struct kv_buf line = { 0 };
 	size_t i;
 
+	p->buf.failed |= !o;	/* the format has checked that it is JSON */
 	if (folded)
 		kv_buf_printf(&line, "(%lld more runs)", (long long)folded);
 	else

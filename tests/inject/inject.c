@@ -1,9 +1,9 @@
 /*
  * Makes system calls and allocations of a program fail: LD_PRELOAD=inject.so KV_INJECT="write:3:ENOSPC read:0:short" kv-evict …
  *
- * Each word is CALL:N:WHAT. CALL: read write fsync close rename malloc (calloc and realloc count as malloc). N: the N-th call
- * fails, N+ that one and all after it, 0 every one. WHAT: an error's name, or short: one byte is moved. Standard error is
- * spared, so that messages arrive.
+ * Each word is CALL:N:WHAT. CALL: read (and pread), write, fsync, close, rename, mmap (of files), malloc (and its relatives). N: the
+ * N-th call fails, N+ that one and all after it, 0 every one. WHAT: an error's name, or short: one byte is moved. Standard error is
+ * spared, so that messages arrive. KV_INJECT_FIRED names a file that is made when the first fault strikes.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -13,13 +13,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum call { READ, WRITE, FSYNC, CLOSE, RENAME, MALLOC, N_CALLS };
+enum call { READ, WRITE, FSYNC, CLOSE, RENAME, MMAP, MALLOC, N_CALLS };
 enum { NOTHING = 0, SHORT = -1 };
 
-static const char *const names[N_CALLS] = { "read", "write", "fsync", "close", "rename", "malloc" };
+static const char *const names[N_CALLS] = { "read", "write", "fsync", "close", "rename", "mmap", "malloc" };
 static const struct { const char *name; int what; } outcomes[] = { { "short", SHORT }, { "EINTR", EINTR }, { "ENOSPC", ENOSPC }, { "EIO", EIO },
 	{ "ENOMEM", ENOMEM }, { "EPIPE", EPIPE }, { "EACCES", EACCES } };
 
@@ -30,9 +31,12 @@ static struct {
 	atomic_ulong calls;
 } plan[N_CALLS];
 
+static const char *fired;	/* file to make; NULL = none */
+
 void *__libc_malloc(size_t);
 void *__libc_calloc(size_t, size_t);
 void *__libc_realloc(void *, size_t);
+void *__libc_memalign(size_t, size_t);
 
 static void
 read_word(const char *w, size_t len)
@@ -63,6 +67,7 @@ read_plan(void)
 {
 	const char *w = getenv("KV_INJECT");
 
+	fired = getenv("KV_INJECT_FIRED");
 	while (w && *w) {
 		size_t len = strcspn(w, " ");
 
@@ -81,7 +86,15 @@ outcome(enum call c)
 	if (plan[c].what == NOTHING)
 		return NOTHING;
 	n = atomic_fetch_add(&plan[c].calls, 1) + 1;
-	return !plan[c].at || n == plan[c].at || (plan[c].onwards && n > plan[c].at) ? plan[c].what : NOTHING;
+	if (plan[c].at && n != plan[c].at && !(plan[c].onwards && n > plan[c].at))
+		return NOTHING;
+	if (fired) {
+		long fd = syscall(SYS_openat, AT_FDCWD, fired, O_WRONLY | O_CREAT, 0666);
+
+		syscall(SYS_close, fd);
+		fired = NULL;
+	}
+	return plan[c].what;
 }
 
 /* True: the call fails; errno is set. */
@@ -106,6 +119,21 @@ read(int fd, void *buf, size_t n)
 	}
 	return syscall(SYS_read, fd, buf, what == SHORT && n ? 1 : n);
 }
+
+ssize_t
+pread(int fd, void *buf, size_t n, off_t at)
+{
+	int what = outcome(READ);
+
+	if (what > 0) {
+		errno = what;
+		return -1;
+	}
+	return syscall(SYS_pread64, fd, buf, what == SHORT && n ? 1 : n, at);
+}
+
+/* Programs built with 64-bit offsets call it by this name. */
+ssize_t pread64(int fd, void *buf, size_t n, off_t at) __attribute__((alias("pread")));
 
 ssize_t
 write(int fd, const void *buf, size_t n)
@@ -140,6 +168,16 @@ rename(const char *from, const char *to)
 }
 
 void *
+mmap(void *at, size_t n, int prot, int flags, int fd, off_t offset)
+{
+	if (fd >= 0 && fails(MMAP))
+		return MAP_FAILED;
+	return (void *)syscall(SYS_mmap, at, n, prot, flags, fd, offset);
+}
+
+void *mmap64(void *at, size_t n, int prot, int flags, int fd, off_t offset) __attribute__((alias("mmap")));
+
+void *
 malloc(size_t n)
 {
 	return fails(MALLOC) ? NULL : __libc_malloc(n);
@@ -155,4 +193,21 @@ void *
 realloc(void *p, size_t n)
 {
 	return fails(MALLOC) ? NULL : __libc_realloc(p, n);
+}
+
+void *
+aligned_alloc(size_t align, size_t n)
+{
+	return fails(MALLOC) ? NULL : __libc_memalign(align, n);
+}
+
+int
+posix_memalign(void **p, size_t align, size_t n)
+{
+	void *q = fails(MALLOC) ? NULL : __libc_memalign(align, n);
+
+	if (!q)
+		return ENOMEM;
+	*p = q;
+	return 0;
 }

@@ -4,7 +4,8 @@ bats_require_minimum_version 1.5.0
 
 KV_BUILD=${KV_BUILD:-$BATS_TEST_DIRNAME/../build}
 PATH=${KV_BIN:-$KV_BUILD/bin}:$KV_BUILD/tests/tools:$PATH
-unset KV_MODEL KV_THREADS KV_ISA NO_COLOR SOURCE_DATE_EPOCH
+unset KV_MODEL KV_ISA NO_COLOR SOURCE_DATE_EPOCH
+export KV_THREADS=${KV_TEST_THREADS:-}	# the thread sanitizer wants several
 export LC_ALL=C
 
 # A small model with random weights, made once a run. $TINY names it.

@@ -149,6 +149,41 @@ round_trip(const uint8_t *raw, size_t n, uint8_t filter, uint8_t *codec, size_t 
 	return same;
 }
 
+/* The beginning without the rest: what a packed chunk of rows says of itself. */
+static void
+test_heads(void)
+{
+	enum { N = 1 << 16 };
+	uint8_t *p = malloc(N), *got = malloc(N), codec;
+	uint32_t x = 1;
+
+	for (size_t i = 0; i < N; i++) {
+		x = x * 1664525 + 1013904223;
+		p[i] = (uint8_t)(i % 4 < 2 ? x >> 24 : 0x38 | (x >> 24 & 3));
+	}
+	for (uint8_t filter = 0; filter <= 2; filter++) {
+		struct kv_buf enc = { 0 };
+		struct kvs_frame f = { { .filter = filter, .raw_len = N, .raw_hash = 1 }, NULL };
+
+		kvs_encode(p, N, filter, &enc, &codec, &err);
+		f.payload = enc.p;
+		f.head.codec = codec;
+		f.head.enc_len = enc.len;
+		memset(got, 0xee, N);
+		ok(codec == KVS_CODEC_ZLIB && kvs_decode_head(&f, got, 64, &err) == KV_OK && !memcmp(p, got, 64) && got[64] == 0xee,
+			"64 bytes of %u planes, whatever the hash of the rest", 1u << filter);
+		ok(kvs_decode(&f, got, &err) == KV_ECORRUPT, "all of them are hashed");
+		f.head.enc_len--;
+		ok(kvs_decode_head(&f, got, 64, &err) == KV_ECORRUPT, "the planes must add up all the same");
+		f.head.enc_len++;
+		le64_put(enc.p + 8, enc.p[0] ? le64_get(enc.p + 8) - 1 : N);
+		ok(kvs_decode_head(&f, got, 64, &err) == KV_ECORRUPT, "and each have its length");
+		kv_buf_free(&enc);
+	}
+	free(p);
+	free(got);
+}
+
 static void
 test_round_trips(void)
 {
@@ -215,6 +250,7 @@ main(void)
 	test_hashes();
 	test_vector();
 	test_malformed();
+	test_heads();
 	test_round_trips();
 	test_other_packers();
 	return done_testing();

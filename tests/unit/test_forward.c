@@ -291,6 +291,8 @@ collect(struct rig *r, struct kv_buf *out)
 
 			kv_buf_add(out, list->k.data, list->n * g->d_k * kvs_dtype_size(list->k.dtype));
 			kv_buf_add(out, list->v.data, list->n * g->d_v * kvs_dtype_size(list->v.dtype));
+			kv_buf_add(out, list->received->sum, list->n * sizeof *list->received->sum);
+			kv_buf_add(out, list->received->square, list->n * sizeof *list->received->square);
 		}
 }
 
@@ -300,7 +302,7 @@ test_threads(void)
 	struct kv_buf first = { 0 };
 
 	for (unsigned threads = 1; threads <= 3; threads++) {
-		struct kv_observe see = { .last = 4, .nll = true };
+		struct kv_observe see = { .last = 4, .nll = true, .received = true };
 		struct kv_err err = { 0 };
 		struct kv_buf got = { 0 };
 		struct synth s;
@@ -361,6 +363,140 @@ test_evicted(void)
 	rig_close(&r);
 }
 
+/* Reads ids[from..to) in batches of m. */
+static bool
+feed_in(struct rig *r, int from, int to, int m, const struct kv_observe *see)
+{
+	struct kv_err err = { 0 };
+
+	for (int at = from; at < to; at += m)
+		if (kv_forward(r->e, r->c, r->ids + at, (size_t)(to - at < m ? to - at : m), see, &err) != KV_OK) {
+			printf("# %s\n", err.text);
+			return false;
+		}
+	return true;
+}
+
+/* What every entry received, all lists in a row: [3][entries] sums, squares, counts. */
+static double *
+received(const struct rig *r, size_t *n)
+{
+	size_t lists = (size_t)r->m->geom.n_layers * r->m->geom.n_heads_kv, all = kv_cache_entries(r->c), at = 0;
+	double *v = calloc(3 * all + 1, sizeof *v);
+
+	for (size_t i = 0; i < lists; i++) {
+		const struct kv_list *l = &r->c->list[i];
+
+		for (uint32_t j = 0; j < l->n; j++, at++) {
+			v[at] = (double)l->received->sum[j];
+			v[all + at] = (double)l->received->square[j];
+			v[2 * all + at] = l->received->count[j];
+		}
+	}
+	*n = all;
+	return v;
+}
+
+static void
+test_received(uint32_t window)
+{
+	const struct kv_observe see = { .received = true };
+	struct synth s;
+	struct rig r;
+	double *once, *twice, total = 0, worst = 0, most_square = 0;
+	size_t n, lists;
+	bool counts = true;
+
+	synth_defaults(&s, "llama", KV_W_F32, 70);
+	s.window = window;
+	if (!ok(rig_open(&r, &s, KVS_F32, 2), "a model to watch, window %u", window))
+		return;
+	lists = (size_t)s.layers * s.heads_kv;
+	ok(feed_in(&r, 0, N, N, &see), "one batch");
+	once = received(&r, &n);
+	is_int((int64_t)n, (int64_t)(lists * N), "every entry has a record");
+	for (size_t i = 0; i < n; i++) {
+		uint32_t src = (uint32_t)(i % N), after = N - src;
+
+		total += once[i];
+		most_square = fmax(most_square, once[n + i] - once[i]);
+		counts &= once[2 * n + i] == (window && window < after ? window : after);
+	}
+	is_near(total / (double)(lists * N), 1, 1e-6, "each query of each kv head gives 1 in all");
+	ok(counts, "counts are those of the queries that see the entry");
+	ok(most_square < 1e-6, "no square of a share is more than the share");
+	for (int m = 1; m < N; m += 6) {
+		rig_cache(&r);
+		ok(feed_in(&r, 0, N, m, &see), "batches of %d", m);
+		twice = received(&r, &n);
+		for (size_t i = 0; i < 3 * n; i++)
+			worst = fmax(worst, fabs(twice[i] - once[i]) / fmax(1, once[i]));
+		free(twice);
+	}
+	is_near(worst, 0, 2e-5, "batches of any size leave the same");
+	free(once);
+	rig_close(&r);
+}
+
+/* Squares need a judge of their own: at the first layer, of one token at a time, they are the square of what was added. */
+static void
+test_received_squares(void)
+{
+	const struct kv_observe see = { .received = true };
+	struct synth s;
+	struct rig r;
+	double worst = 0, square[N] = { 0 }, before[N] = { 0 };
+
+	synth_defaults(&s, "qwen3", KV_W_F32, 71);
+	if (!ok(rig_open(&r, &s, KVS_F32, 1), "a model to watch step by step"))
+		return;
+	for (int i = 0; i < N && feed_in(&r, i, i + 1, 1, &see); i++)
+		for (int j = 0; j <= i; j++) {
+			double now = (double)r.c->list[0].received->sum[j];
+
+			square[j] += (now - before[j]) * (now - before[j]);
+			before[j] = now;
+		}
+	for (int j = 0; j < N; j++)
+		worst = fmax(worst, fabs(square[j] - (double)r.c->list[0].received->square[j]));
+	is_near(worst, 0, 1e-5, "squares are those of what each step added");
+	rig_close(&r);
+}
+
+/* What entries have received stays theirs when others go; a gap in the record begins it anew. */
+static void
+test_received_cut(void)
+{
+	const struct kv_observe see = { .received = true };
+	const uint32_t keep[] = { 0, 3, 4, 9, 19 };
+	struct kv_err err = { 0 };
+	struct synth s;
+	struct rig r;
+	struct kv_list *l;
+	bool same = true;
+	float sum[20], square[20];
+
+	synth_defaults(&s, "llama", KV_W_F32, 72);
+	if (!ok(rig_open(&r, &s, KVS_F32, 1) && feed_in(&r, 0, 20, 20, &see), "a model to cut"))
+		return;
+	l = kv_cache_list(r.c, 1, 1);
+	memcpy(sum, l->received->sum, sizeof sum);
+	memcpy(square, l->received->square, sizeof square);
+	ok(kv_list_keep(l, keep, 5, &err) == KV_OK, "five stay");
+	for (int i = 0; i < 5; i++)
+		same &= l->received->sum[i] == sum[keep[i]] && l->received->square[i] == square[keep[i]] &&
+			l->received->count[i] == 20 - keep[i];
+	ok(same, "with what they had received");
+	ok(feed_in(&r, 20, 23, 3, &see) && l->received->from == 0 && l->received->to == 23, "three more queries are counted");
+	is_int(l->received->count[4], 4, "by the entry before them");
+	is_int(l->received->count[7], 1, "and by the last, itself");
+	ok(feed_in(&r, 23, 30, 7, NULL) && l->received->to == 23, "what is not watched leaves the record where it was");
+	is_near(l->received->sum[14] + l->received->sum[8], 0, 0, "with nothing for the new");
+	ok(feed_in(&r, 30, N, 2, &see) && l->received->from == 30 && l->received->to == N, "watched again, it begins anew");
+	is_int(l->received->count[0], N - 30, "for the old, too");
+	rig_close(&r);
+}
+
 /* Positions are the state's, not a count of rows; only their differences matter. */
 static void
 test_positions(void)
@@ -418,6 +554,10 @@ main(void)
 	test_variants();
 	test_threads();
 	test_evicted();
+	test_received(0);
+	test_received(7);
+	test_received_squares();
+	test_received_cut();
 	test_positions();
 	test_refusals();
 	return done_testing();

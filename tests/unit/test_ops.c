@@ -13,6 +13,7 @@
 #include "kernel/quant.h"
 #include "kernel/rope.h"
 #include "util/half.h"
+#include "util/mem.h"
 
 static const struct kv_ops *const ops = &kv_ops_generic;
 
@@ -265,12 +266,12 @@ scene_make(struct scene *s, size_t heads, size_t kv_heads, size_t d_k, size_t d_
 	float freq[64];
 	uint32_t *q_src = malloc(m * sizeof *q_src);
 	int32_t *q_pos = malloc(m * sizeof *q_pos);
-	const uint32_t before = 10000;
+	const uint32_t before = 100000;
 
 	for (size_t i = 0; i < 64; i++)
 		freq[i] = 1.0f / (float)(1 + 3 * i);
 	*s = (struct scene){ .m = m, .q = random_floats(m * heads * d_k, 2), .angles = n_rot ? kv_angles_new(n_rot, freq, 1.1f) : NULL };
-	s->a = (struct kv_attn){ heads, kv_heads, d_k, d_v, 0.3f, 0, 0, n_rot, false, s->list, q_src, q_pos };
+	s->a = (struct kv_attn){ heads, kv_heads, d_k, d_v, 0.3f, 0, 0, n_rot, false, s->list, q_src, q_pos, NULL };
 	for (size_t i = 0; i < m; i++) {
 		q_src[i] = before + (uint32_t)i;
 		q_pos[i] = (int32_t)(2 * before + i);
@@ -312,9 +313,9 @@ scene_free(struct scene *s)
 	kv_angles_free(s->angles);
 }
 
-/* One query head of one token, in doubles. */
+/* One query head of one token, in doubles; share [n] += the weights over the number of heads of the group, if asked for. */
 static void
-attend_naive(const struct scene *s, size_t i, size_t h, double *out)
+attend_naive(const struct scene *s, size_t i, size_t h, double *out, double *share)
 {
 	const struct kv_attn *a = &s->a;
 	const struct kv_attn_list *l = &s->list[h / (a->heads / a->kv_heads)];
@@ -344,6 +345,8 @@ attend_naive(const struct scene *s, size_t i, size_t h, double *out)
 	for (size_t j = 0; j < l->n; j++)
 		for (size_t c = 0; c < a->d_v && exp(z[j] - top) > 0; c++)
 			out[c] += exp(z[j] - top) / sum * (double)element(l->v_dtype, l->v, j * a->d_v + c);
+	for (size_t j = 0; j < l->n && share && sum > 0; j++)
+		share[j] += exp(z[j] - top) / sum / (double)(a->heads / a->kv_heads);
 	free(z);
 }
 
@@ -359,13 +362,88 @@ attention_error(struct kv_pool *pool, const struct scene *s)
 		worst = INFINITY;
 	for (size_t i = 0; i < s->m; i += step)
 		for (size_t h = 0; h < a->heads; h++) {
-			attend_naive(s, i, h, want);
+			attend_naive(s, i, h, want, NULL);
 			for (size_t c = 0; c < a->d_v; c++) {
 				double e = fabs((double)out[(i * a->heads + h) * a->d_v + c] - want[c]);
 
 				worst = isfinite(e) ? fmax(worst, e) : INFINITY;
 			}
 		}
+	free(out);
+	return worst;
+}
+
+/* Room for the sums of every list, holding 1 and 2 already. */
+static struct kv_attn_sums *
+sums_new(const struct scene *s)
+{
+	struct kv_attn_sums *sums = malloc(s->a.kv_heads * sizeof *sums);
+
+	for (size_t g = 0; g < s->a.kv_heads; g++) {
+		size_t n = s->list[g].n;
+
+		sums[g].sum = malloc(2 * n * sizeof *sums[g].sum);
+		sums[g].square = sums[g].sum + n;
+		for (size_t j = 0; j < 2 * n; j++)
+			sums[g].sum[j] = j < n ? 1 : 2;
+	}
+	return sums;
+}
+
+static void
+sums_free(const struct scene *s, struct kv_attn_sums *sums)
+{
+	for (size_t g = 0; g < s->a.kv_heads; g++)
+		free(sums[g].sum);
+	free(sums);
+}
+
+/*
+ * Worst error of what the entries of a list received, as a share of the largest; and of its total: each query that sees anything hands
+ * out 1. The plain result must be the same bytes.
+ */
+static double
+received_error(struct kv_pool *pool, struct scene *s)
+{
+	const struct kv_attn *a = &s->a;
+	size_t width = s->m * a->heads * a->d_v, group = a->heads / a->kv_heads;
+	struct kv_attn_sums *got = sums_new(s);
+	float *plain = random_floats(width, 1), *out = random_floats(width, 1);
+	double worst = 0, unused[128];
+
+	if (!ops->attend(pool, a, s->q, s->m, plain))
+		worst = INFINITY;
+	s->a.received = got;
+	if (!ops->attend(pool, a, s->q, s->m, out) || !end_is_whole(out, width))
+		worst = INFINITY;
+	s->a.received = NULL;
+	for (size_t i = 0; i < width; i++)
+		worst = fmax(worst, fabs((double)(plain[i] - out[i])));
+	for (size_t g = 0; g < a->kv_heads; g++) {
+		size_t n = s->list[g].n;
+		double *want = calloc(3 * n, sizeof *want), *share = want + 2 * n, total = 0, most = 1e-9;
+
+		for (size_t i = 0; i < s->m; i++) {
+			memset(share, 0, n * sizeof *share);
+			for (size_t h = g * group; h < (g + 1) * group; h++)
+				attend_naive(s, i, h, unused, share);
+			for (size_t j = 0; j < n; j++) {
+				want[j] += share[j];
+				want[n + j] += share[j] * share[j];
+				total += share[j];
+			}
+		}
+		for (size_t j = 0; j < n; j++) {
+			most = fmax(most, want[j]);
+			total -= got[g].sum[j] - 1;
+		}
+		worst = fmax(worst, fabs(total) / (double)s->m);
+		for (size_t j = 0; j < n; j++)
+			worst = fmax(worst, fmax(fabs(got[g].sum[j] - 1 - want[j]), fabs(got[g].square[j] - 2 - want[n + j])) / most);
+		free(want);
+	}
+	sums_free(s, got);
+	free(plain);
 	free(out);
 	return worst;
 }
@@ -385,6 +463,8 @@ test_attend(struct kv_pool *pool)
 		{ 9, 3, 64, 64, { 1600, 200, 700 }, 129, 1, 64, 50, 0 },
 		{ 4, 1, 24, 40, { 1111 }, 96, 3, 24, 0, 8 },
 		{ 3, 3, 8, 8, { 40, 41, 42 }, 40, 1, 8, 1, 0 },
+		{ 6, 1, 8, 8, { 600 }, 530, 1, 8, 0, 0 },	/* more tiles than have sums of their own at a time */
+		{ 2, 1, 4, 4, { 25000 }, 49, 2, 4, 0, 0 },	/* more weights than a full tile may keep */
 	};
 
 	for (size_t k = 0; k < sizeof t / sizeof *t; k++) {
@@ -400,6 +480,8 @@ test_attend(struct kv_pool *pool)
 		e = attention_error(pool, &s);
 		is_near(e, 0, 6e-6, "attend: %zu of %zu, %zu heads on %zu, %zu and %zu channels, window %u, cap %g", t[k].m, t[k].n[0],
 			t[k].heads, t[k].kv_heads, t[k].d_k, t[k].d_v, t[k].window, (double)t[k].softcap);
+		if (pool)
+			is_near(received_error(pool, &s), 0, 6e-6, "and what entries received");
 		scene_free(&s);
 	}
 }
@@ -418,9 +500,11 @@ test_rising(struct kv_pool *pool)
 		for (size_t i = 0; i < 2 * m; i++)
 			s.q[4 * i] = 2 + s.q[4 * i] / 10;
 		is_near(attention_error(pool, &s), 0, 2e-5, "attend: scores that rise to %g, %zu queries", 0.05 * 2000 * 2 * 0.3, m);
+		is_near(received_error(pool, &s), 0, 2e-5, "and what entries received");
 		for (size_t i = 0; i < 8 * m; i++)
 			s.q[i] *= 1e6f;
 		is_near(attention_error(pool, &s), 0, 1e-3, "attend: scores of millions, %zu queries", m);
+		is_near(received_error(pool, &s), 0, 1e-3, "and what entries received");
 		scene_free(&s);
 	}
 }
@@ -435,6 +519,7 @@ test_unseen(struct kv_pool *pool)
 	scene_make(&s, 2, 1, 8, 8, &n, 3, 2, 8);
 	((uint32_t *)(uintptr_t)s.a.q_src)[0] = 0;	/* sees the first entry alone */
 	is_near(attention_error(pool, &s), 0, 1e-6, "a query that sees one entry gets its value");
+	is_near(received_error(pool, &s), 0, 2e-6, "that entry gets all of it");
 	for (size_t j = 0; j < n; j++)
 		((uint32_t *)(uintptr_t)s.list[0].src)[j] += 5;
 	ops->attend(pool, &s.a, s.q, 3, out);
@@ -444,33 +529,48 @@ test_unseen(struct kv_pool *pool)
 	scene_free(&s);
 }
 
-/* Bytes do not depend on the number of threads. */
+/* Bytes do not depend on the number of threads: out, then the sums of all lists. */
+static void
+run_with(unsigned threads, size_t m, struct kv_buf *bytes)
+{
+	size_t n[3] = { 1500, 900, 5001 };
+	struct kv_pool *pool = kv_pool_new(threads);
+	struct scene s;
+	struct kv_attn_sums *sums;
+	float *out = malloc(m * 6 * 16 * sizeof *out);
+
+	state = 7;
+	scene_make(&s, 6, 3, 16, 16, n, m, 2, 16);
+	s.a.received = sums = sums_new(&s);
+	ops->attend(pool, &s.a, s.q, m, out);
+	kv_buf_add(bytes, out, m * 6 * 16 * sizeof *out);
+	for (size_t g = 0; g < 3; g++)
+		kv_buf_add(bytes, sums[g].sum, 2 * n[g] * sizeof *sums[g].sum);
+	sums_free(&s, sums);
+	scene_free(&s);
+	kv_pool_free(pool);
+	free(out);
+}
+
 static void
 test_threads(void)
 {
-	size_t n[3] = { 1500, 900, 1501 };
-	float *first = NULL;
+	static const size_t queries[] = { 1, 150, 700 };
 
-	for (size_t m = 1; m <= 150; m += 149)
-		for (unsigned threads = 1; threads <= 3; threads++) {
-			struct kv_pool *pool = kv_pool_new(threads);
-			struct scene s;
-			float *out = malloc(m * 6 * 16 * sizeof *out);
+	for (size_t i = 0; i < 3; i++) {
+		struct kv_buf one = { 0 };
 
-			state = 7;
-			scene_make(&s, 6, 3, 16, 16, n, m, 2, 16);
-			ops->attend(pool, &s.a, s.q, m, out);
-			if (threads == 1)
-				first = out;
-			else
-				ok(!memcmp(first, out, m * 6 * 16 * sizeof *out), "attend: %u threads give the bytes of one, %zu queries", threads, m);
-			if (threads > 1)
-				free(out);
-			if (threads == 3)
-				free(first);
-			scene_free(&s);
-			kv_pool_free(pool);
+		run_with(1, queries[i], &one);
+		for (unsigned threads = 2; threads <= 3; threads++) {
+			struct kv_buf more = { 0 };
+
+			run_with(threads, queries[i], &more);
+			ok(more.len == one.len && !memcmp(more.p, one.p, one.len), "attend: %u threads give the bytes of one, %zu queries", threads,
+				queries[i]);
+			kv_buf_free(&more);
 		}
+		kv_buf_free(&one);
+	}
 }
 
 int

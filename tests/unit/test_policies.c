@@ -1,4 +1,4 @@
-/* Policies: the worked examples of their papers and code, and what must hold for every one in the table. */
+/* Policies: TOVA and the rows it goes by, those that go by age, Knorm, random. */
 #include "tap.h"
 
 #include <stdlib.h>
@@ -332,108 +332,6 @@ test_random(void)
 	kv_cache_free(c);
 }
 
-/* The options that let a policy keep a single entry. */
-static const char *
-bare(const struct kv_policy *p)
-{
-	return p->sinks ? " --sinks 0" : "";
-}
-
-static struct kv_cache *
-battery_cache(uint32_t n)
-{
-	struct kv_cache *c = small_cache(small_geom(3, 4, 2, 8));
-
-	struct kv_cache *read;
-
-	small_feed(c, n);
-	read = small_copy(c);
-	kv_cache_free(c);
-	return read;
-}
-
-static void
-test_counts(const struct kv_policy *p)
-{
-	unsigned wrong = 0;
-	char line[80];
-
-	for (uint32_t k = 1; k <= 13; k++) {
-		struct kv_cache *c = battery_cache(12);
-
-		snprintf(line, sizeof line, "--%s -k %u%s", p->name, k, bare(p));
-		wrong += evict(c, line) != KV_OK;
-		for (size_t i = 0; i < 6; i++) {
-			wrong += c->list[i].n != (k < 12 ? k : 12) || c->list[i].changed != (k < 12);
-			for (uint32_t r = 1; r < c->list[i].n; r++)
-				wrong += c->list[i].src[r] <= c->list[i].src[r - 1] || c->list[i].pos[r] <= c->list[i].pos[r - 1];
-		}
-		wrong += c->state.next_pos != 12;
-		kv_cache_free(c);
-	}
-	is_int(wrong, 0, "%s: budgets 1 to 13 of 12 entries", p->name);
-}
-
-static void
-test_threads(const struct kv_policy *p)
-{
-	char line[80], d[3][33];
-	struct kv_err err;
-
-	snprintf(line, sizeof line, "--%s -k 30%%", p->name);
-	for (unsigned i = 0; i < 3; i++) {
-		struct kv_cache *c = battery_cache(300);
-
-		small_run(&kv_stage_evict, line, c, 1u << i, NULL, &err);
-		small_digest(c, d[i]);
-		kv_cache_free(c);
-	}
-	ok(!strcmp(d[0], d[1]) && !strcmp(d[0], d[2]), "%s: one, two and four threads", p->name);
-}
-
-static void
-test_edges(const struct kv_policy *p)
-{
-	struct kv_cache *c = small_cache(small_geom(3, 4, 2, 8));
-	static const uint32_t keep[] = { 0, 1, 4, 7, 8, 11 };
-	struct kv_err err;
-	char line[80];
-
-	snprintf(line, sizeof line, "--%s -k 1%s", p->name, bare(p));
-	ok(evict(c, line) == KV_OK && !kv_cache_edited(c), "%s: an empty cache", p->name);
-	small_feed(c, 1);
-	ok(evict(c, line) == KV_OK && kv_cache_longest(c) == 1, "%s: one entry", p->name);
-	kv_cache_free(c);
-	c = battery_cache(12);
-	kv_list_keep(kv_cache_list(c, 1, 0), keep, 6, &err);
-	kv_list_keep(kv_cache_list(c, 2, 1), keep, 0, &err);
-	snprintf(line, sizeof line, "--%s -k 5%s --scope head", p->name, bare(p));
-	ok(evict(c, line) == KV_OK && kv_cache_list(c, 1, 0)->n == 5 && kv_cache_list(c, 0, 0)->n == 5 && !kv_cache_list(c, 2, 1)->n,
-		"%s: ragged lists, head by head", p->name);
-	kv_cache_free(c);
-	c = battery_cache(12);
-	kv_list_keep(kv_cache_list(c, 1, 0), keep, 6, &err);
-	snprintf(line, sizeof line, "--%s -k 5%s --scope layer", p->name, bare(p));
-	ok(small_run(&kv_stage_evict, line, c, 1, NULL, &err) == KV_EFIT, "%s: not as a layer: %s", p->name, err.text);
-	snprintf(line, sizeof line, "--%s -k 12%s --scope layer", p->name, bare(p));
-	ok(evict(c, line) == KV_OK, "%s: unless the budget suffices", p->name);
-	kv_cache_free(c);
-}
-
-static void
-test_table(void)
-{
-	for (size_t i = 0; kv_policies[i]; i++) {
-		const struct kv_policy *p = kv_policies[i];
-
-		ok(kv_policy_find(p->name) == p, "%s is found", p->name);
-		test_counts(p);
-		test_threads(p);
-		test_edges(p);
-	}
-	ok(!kv_policy_find("nonsense"), "nonsense is not");
-}
-
 int
 main(void)
 {
@@ -445,6 +343,5 @@ main(void)
 	test_by_age();
 	test_knorm();
 	test_random();
-	test_table();
 	return done_testing();
 }

@@ -25,6 +25,17 @@ same_track(const struct kv_track *a, const struct kv_track *b)
 		(!a->n_sparse || (!memcmp(a->src, b->src, a->n_sparse * sizeof *a->src) && !memcmp(a->sparse, b->sparse, a->n_sparse * sizeof *a->sparse)));
 }
 
+static bool
+same_received(const struct kv_list *a, const struct kv_list *b)
+{
+	const struct kv_received *p = a->received, *q = b->received;
+
+	if (!p || !q)
+		return p == q;
+	return p->from == q->from && p->to == q->to && (!a->n || (!memcmp(p->sum, q->sum, a->n * sizeof *p->sum) &&
+		!memcmp(p->square, q->square, a->n * sizeof *p->square) && !memcmp(p->count, q->count, a->n * sizeof *p->count)));
+}
+
 /* "" or the part that differs. */
 static const char *
 difference(struct kv_cache *a, struct kv_cache *b)
@@ -39,6 +50,8 @@ difference(struct kv_cache *a, struct kv_cache *b)
 			return "entries";
 		if (!same_rows(&a->list[i].k, &b->list[i].k, a->list[i].n) || !same_rows(&a->list[i].v, &b->list[i].v, a->list[i].n))
 			return "rows";
+		if (!same_received(&a->list[i], &b->list[i]))
+			return "received attention";
 	}
 	for (unsigned l = 0; l < a->geom.n_layers; l++) {
 		const struct kv_queries *p = &a->queries[l], *q = &b->queries[l];
@@ -83,6 +96,23 @@ round_trip(struct kv_cache *c, enum kvs_packing packing, const char *what)
 	kv_buf_free(&second);
 }
 
+/* As if the newest m tokens had been watched in every list but the first. */
+static void
+watch(struct kv_cache *c, uint32_t m)
+{
+	struct kv_err err;
+
+	for (unsigned i = 1; i < c->geom.n_layers * c->geom.n_heads_kv; i++) {
+		struct kv_list *l = &c->list[i];
+		double *sum = calloc(2 * (size_t)l->n, sizeof *sum);
+
+		for (uint32_t j = 0; j < 2 * l->n; j++)
+			sum[j] = (i * 7 + j * 13) % 100 / 64.0;
+		ok(kv_received_add(l, m, 0, sum, sum + l->n, &err) == KV_OK, "list %u is watched", i);
+		free(sum);
+	}
+}
+
 static void
 test_round_trips(void)
 {
@@ -93,8 +123,10 @@ test_round_trips(void)
 	round_trip(c, KVS_PACK_RAW, "an empty cache");
 	small_feed(c, 1);
 	round_trip(c, KVS_PACK_RAW, "one entry");
+	watch(c, 1);
 	small_feed(c, 4999);
 	round_trip(c, KVS_PACK_RAW, "two chunks a list");
+	watch(c, 4999);
 	round_trip(c, KVS_PACK_ZLIB, "the same packed");
 	kv_list_keep(kv_cache_list(c, 1, 0), keep, 2, &err);
 	round_trip(c, KVS_PACK_ZLIB, "ragged lists");

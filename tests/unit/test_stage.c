@@ -260,7 +260,7 @@ test_dry_run(void)
 	small_run(&kv_stage_evict, "--tova -k 9 --dry-run", d, 1, &text, &err);
 	ok(strstr((char *)text.p, "1\t1\t1\t"), "scores are printed although nothing would go");
 	small_run(&kv_stage_evict, "--list", NULL, 1, &list, &err);
-	ok(strstr((char *)list.p, "tova\tOren et al. 2024, arXiv:2401.06104\tlayer\tlast=1\t--sinks 0 --protect-last 0\n"), "--list");
+	ok(strstr((char *)list.p, "tova\tOren et al. 2024, arXiv:2401.06104\tlayer\tlast=1\t--sinks 0 --recent 0 --protect-last 0 --score-dtype f32\n"), "--list");
 	ok(strstr((char *)list.p, "\nstreaming\t") && strstr((char *)list.p, "\tmodel\t-\t--sinks 4\n"), "--list, another line");
 	kv_buf_free(&text);
 	kv_buf_free(&list);

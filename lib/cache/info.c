@@ -1,0 +1,24 @@
+/* What a snapshot says of itself to people. */
+#include "cache/cache.h"
+#include "cache/parts.h"
+#include "kvs/digest.h"
+#include "util/mem.h"
+
+enum kv_status
+kv_cache_set_info(struct kv_cache *c, const char *json, size_t n, struct kv_err *err)
+{
+	uint64_t hash = kvs_hash64(json, n);
+	struct kvs_frame f = {
+		.head = { .type = KVS_INFO, .enc_len = n, .raw_len = n, .enc_hash = hash, .raw_hash = hash, .tag = { KVS_ALL, KVS_ALL, 0 } },
+		.payload = (const uint8_t *)json,
+	};
+	size_t kept = 0;
+
+	for (size_t i = 0; i < c->n_other; i++)
+		if (c->other[i].head.type == KVS_INFO)
+			kv_block_free(c->other[i].payload);
+		else
+			c->other[kept++] = c->other[i];
+	c->n_other = kept;
+	return kv_held_add(&c->other, &c->n_other, &f, err);
+}
