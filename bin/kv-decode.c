@@ -11,7 +11,7 @@
 #include "util/version.h"
 
 enum { OPT_TEMP = 400, OPT_TOP_K, OPT_TOP_P, OPT_MIN_P, OPT_SEED, OPT_STOP, OPT_IGNORE_EOS, OPT_IDS, OPT_JSON, OPT_LOGPROBS, OPT_SAVE,
-	OPT_PRECISION, OPT_OBSERVE };
+	OPT_PRECISION, OPT_OBSERVE, OPT_EACH, OPT_EVERY };
 
 static const struct kv_opt options[] = {
 	{ "model", 'm', "FILE", "GGUF model (default $KV_MODEL)" },
@@ -28,8 +28,10 @@ static const struct kv_opt options[] = {
 	{ "json", OPT_JSON, NULL, "print a JSON object a token: id, text, logprob" },
 	{ "logprobs", OPT_LOGPROBS, "K", "with --json: also the K likeliest tokens (top)" },
 	{ "save", OPT_SAVE, "FILE", "write the cache after decoding, every token fed, as a snapshot" },
+	{ "each", OPT_EACH, "PIPELINE", "what becomes of the cache while tokens are made" },
+	{ "every", OPT_EVERY, "N", "run --each after every N tokens (default 1)" },
 	{ "precision", OPT_PRECISION, "fast|f32", "f32: the reference path (default fast)" },
-	{ "observe", OPT_OBSERVE, "LIST", "what --save records: last=N queries (default 32), acc, nll; none" },
+	{ "observe", OPT_OBSERVE, "LIST", "what --save and --each find recorded: last=N queries (default 32), acc, nll; none" },
 	{ 0 },
 };
 
@@ -44,7 +46,7 @@ static const struct kv_usage usage = {
 
 struct decode {
 	struct kv_tool tool;
-	const char *model, *prompt, *save;
+	const char *model, *prompt, *save, *each_text;
 	const char **stop;		/* [gen.n_stop] */
 	struct kv_prompt_opts what;
 	struct kv_generation gen;
@@ -133,6 +135,11 @@ option(struct decode *d, int key, const char *arg, struct kv_err *err)
 	case OPT_SAVE:
 		d->save = arg;
 		return KV_OK;
+	case OPT_EACH:
+		d->each_text = arg;
+		return KV_OK;
+	case OPT_EVERY:
+		return parse_count("--every", arg, 1, &d->gen.every, err);
 	case OPT_PRECISION:
 		return kv_parse_precision(arg, &d->precision, err);
 	case OPT_OBSERVE:
@@ -161,6 +168,11 @@ parse(struct decode *d, struct kv_args *args, const char **path, struct kv_err *
 	d->gen.special = d->what.special;
 	d->gen.keep = d->save != NULL;
 	d->gen.logprobs = d->format == KV_AS_JSON;
+	if (d->gen.every && !d->each_text)
+		return kv_fail(err, KV_EUSAGE, "--every says how often --each runs: there is none");
+	if (d->each_text && (rc = kv_each_new(d->each_text, kv_common_options, &d->gen.each, err)) != KV_OK)
+		return rc;
+	d->gen.every = d->gen.every ? d->gen.every : 1;
 	d->gen.stop = d->stop;
 	return d->prompt ? kv_text_arg(d->prompt, &d->text, err) : KV_OK;
 }
@@ -230,7 +242,10 @@ answer(void *arg, struct kv_cache *c, struct kv_err *err)
 
 	if ((rc = kv_session_fits(&d->session, c, true, d->tool.force, err)) != KV_OK || (rc = kv_session_tokenizer(&d->session, err)) != KV_OK)
 		return rc;
-	d->gen.observe = d->save ? kv_observe_on(&d->observe, c) : (struct kv_observe){ 0 };
+	d->gen.pool = d->tool.pool;
+	d->gen.observe = d->save || d->gen.each ? kv_observe_on(&d->observe, c) : (struct kv_observe){ 0 };
+	if (d->gen.each)
+		kv_each_observe(d->gen.each, &d->gen.observe);
 	begin = kv_now();
 	if ((rc = feed_prompt(d, c, &n, err)) != KV_OK)
 		return rc;
@@ -254,6 +269,8 @@ work(struct decode *d, const char *path, struct kv_err *err)
 	    (rc = kv_session_open(d->model, KVS_F16, d->precision, d->tool.pool, &d->session, err)) != KV_OK)
 		goto out;
 	rc = kv_tool_map(&d->tool, in, answer, d, err);
+	if (rc == KV_OK && d->gen.each)
+		rc = kv_each_end(d->gen.each, err);
 out:
 	kv_in_close(in);
 	kv_session_close(&d->session);
@@ -277,6 +294,9 @@ main(int argc, char **argv)
 	if (rc == KV_OK && (rc = parse(&d, &args, &path, &err)) == KV_OK)
 		rc = work(&d, path, &err);
 	status = kv_tool_close(&d.tool, d.out, rc, &err);
+	if (rc != KV_OK && kv_each_status(d.gen.each))
+		status = kv_each_status(d.gen.each);
+	kv_each_free(d.gen.each);
 	kv_args_end(&args);
 	kv_buf_free(&d.text);
 	free(d.stop);

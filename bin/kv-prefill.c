@@ -3,15 +3,15 @@
 #include <string.h>
 
 #include "cache/snapshot.h"
-#include "loop/feed.h"
-#include "loop/words.h"
 #include "loop/prompt.h"
+#include "loop/rounds.h"
+#include "loop/words.h"
 #include "tool.h"
 #include "util/progress.h"
 #include "util/text.h"
 #include "util/version.h"
 
-enum { OPT_FROM = 400, OPT_OBSERVE, OPT_BATCH, OPT_DTYPE, OPT_PRECISION };
+enum { OPT_FROM = 400, OPT_OBSERVE, OPT_BATCH, OPT_CHUNK, OPT_EACH, OPT_TAKE, OPT_CONTINUE, OPT_HISTORY, OPT_DTYPE, OPT_PRECISION };
 
 static const struct kv_opt options[] = {
 	{ "model", 'm', "FILE", "GGUF model (default $KV_MODEL)" },
@@ -19,6 +19,11 @@ static const struct kv_opt options[] = {
 	{ "prompt", 'p', "TEXT", "text given here, after that of the files; @FILE reads it from FILE" },
 	{ "observe", OPT_OBSERVE, "LIST", "what to record: last=N queries (default 32), acc, nll; none" },
 	{ "batch", OPT_BATCH, "N", "tokens a forward pass (default 512)" },
+	{ "chunk", OPT_CHUNK, "N", "read in rounds of N tokens, each a forward pass" },
+	{ "each", OPT_EACH, "PIPELINE", "what becomes of the cache after every round" },
+	{ "take", OPT_TAKE, "N", "stop after N tokens of text" },
+	{ "continue", OPT_CONTINUE, NULL, "with --from: the same text once more, from where the snapshot stopped" },
+	{ "history", OPT_HISTORY, "all|alive|none", "token ids to keep: all that were read (default), of entries that live, none" },
 	{ "dtype", OPT_DTYPE, "f16|bf16|f32", "element type of keys and values (default f16)" },
 	{ "precision", OPT_PRECISION, "fast|f32", "f32: the reference path (default fast)" },
 	{ 0 },
@@ -39,8 +44,11 @@ struct prefill {
 	const char *model, *from, *prompt;
 	char **files;
 	int n_files;
+	const char *each_text;
 	struct kv_prompt_opts what;
-	struct kv_feed feed;
+	struct kv_rounds rounds;
+	uint64_t take;			/* UINT64_MAX = all */
+	bool go_on;
 	enum kvs_dtype dtype;		/* 0 = not given */
 	enum kv_precision precision;
 
@@ -68,11 +76,27 @@ option(struct prefill *p, int key, const char *arg, struct kv_err *err)
 		p->from = arg;
 		return KV_OK;
 	case OPT_OBSERVE:
-		return kv_parse_observe(arg, &p->feed.observe, err);
+		return kv_parse_observe(arg, &p->rounds.feed.observe, err);
 	case OPT_BATCH:
 		if ((rc = kv_parse_int("--batch", arg, 1, 1 << 16, &n, err)) == KV_OK)
-			p->feed.batch = (size_t)n;
+			p->rounds.feed.batch = (size_t)n;
 		return rc;
+	case OPT_CHUNK:
+		if ((rc = kv_parse_int("--chunk", arg, 1, 1 << 16, &n, err)) == KV_OK)
+			p->rounds.chunk = (uint32_t)n;
+		return rc;
+	case OPT_EACH:
+		p->each_text = arg;
+		return KV_OK;
+	case OPT_TAKE:
+		if ((rc = kv_parse_int("--take", arg, 0, INT64_MAX, &n, err)) == KV_OK)
+			p->take = (uint64_t)n;
+		return rc;
+	case OPT_CONTINUE:
+		p->go_on = true;
+		return KV_OK;
+	case OPT_HISTORY:
+		return kv_parse_history(arg, &p->rounds.history, err);
 	case OPT_DTYPE:
 		return kv_parse_dtype(arg, &p->dtype, err);
 	case OPT_PRECISION:
@@ -101,6 +125,10 @@ parse(struct prefill *p, struct kv_args *args, struct kv_err *err)
 	if (rc != KV_END || (rc = kv_prompt_ready(&p->what, err)) != KV_OK)
 		return rc;
 	p->n_files = kv_args_operands(args, &p->files);
+	if (p->go_on && !p->from)
+		return kv_fail(err, KV_EUSAGE, "--continue needs the snapshot to go on from: name it with --from");
+	if (p->rounds.chunk && p->rounds.feed.batch)
+		return kv_fail(err, KV_EUSAGE, "--batch does not go with --chunk: a chunk is its own batch");
 	if (p->from && p->dtype)
 		return kv_fail(err, KV_EUSAGE, "--dtype: the snapshot of --from has its element type already");
 	if (is_stdin(p->from) && !p->n_files && !p->prompt)
@@ -108,7 +136,7 @@ parse(struct prefill *p, struct kv_args *args, struct kv_err *err)
 	for (int i = 0; i < p->n_files; i++)
 		if (is_stdin(p->from) && is_stdin(p->files[i]))
 			return kv_fail(err, KV_EUSAGE, "standard input cannot be both the snapshot and the text");
-	return KV_OK;
+	return p->each_text ? kv_each_new(p->each_text, kv_common_options, &p->rounds.each, err) : KV_OK;
 }
 
 static enum kv_status
@@ -150,9 +178,25 @@ static void
 summary(const struct prefill *p, const struct kv_cache *c, size_t n, double seconds)
 {
 	kv_tool_say(&p->tool, 1, "%zu tokens read in %.2f s (%.0f/s), %u entries", n, seconds, n ? (double)n / seconds : 0, kv_cache_longest(c));
-	if (p->feed.observe.nll && c->nll_count)
+	if (p->rounds.feed.observe.nll && c->nll_count)
 		kv_tool_say(&p->tool, 1, "mean NLL %.4f, perplexity %.3f over %llu tokens", c->nll_sum / (double)c->nll_count,
 			exp(c->nll_sum / (double)c->nll_count), (unsigned long long)c->nll_count);
+}
+
+/* --continue: the ids that the cache has consumed must be those that the text begins with; *skip = how many they are. */
+static enum kv_status
+find_place(const struct kv_cache *c, const struct kv_ids *ids, size_t *skip, struct kv_err *err)
+{
+	uint32_t id;
+
+	if (c->state.consumed > ids->n)
+		return kv_fail(err, KV_EFIT, "--continue: the text has %zu tokens, the snapshot has read %llu", ids->n,
+			(unsigned long long)c->state.consumed);
+	for (uint32_t i = 0; i < c->state.consumed; i++)
+		if (kv_cache_token(c, i, &id) && id != ids->id[i])
+			return kv_fail(err, KV_EFIT, "--continue: token %u of the text is not the one that the snapshot has read", i);
+	*skip = (size_t)c->state.consumed;
+	return KV_OK;
 }
 
 /* Reads the text into one cache. */
@@ -161,22 +205,25 @@ extend(struct prefill *p, struct kv_cache *c, struct kv_err *err)
 {
 	struct kv_buf notes = { 0 }, shown = { 0 };
 	struct kv_ids ids = { 0 };
-	struct kv_feed feed = p->feed;
+	struct kv_rounds rounds = p->rounds;
+	size_t skip = 0, n;
 	enum kv_status rc;
 	double begin;
 
-	feed.observe = kv_observe_on(&p->feed.observe, c);
+	rounds.feed.observe = kv_observe_on(&rounds.feed.observe, c);
 	if ((rc = kv_session_fits(&p->session, c, !p->what.tokens, p->tool.force, err)) != KV_OK ||
-	    (rc = kv_prompt_ids(&p->session, &p->what, c, &p->text, &ids, &shown, &notes, err)) != KV_OK)
+	    (rc = kv_prompt_ids(&p->session, &p->what, p->go_on ? NULL : c, &p->text, &ids, &shown, &notes, err)) != KV_OK ||
+	    (p->go_on && (rc = find_place(c, &ids, &skip, err)) != KV_OK))
 		goto out;
+	n = ids.n - skip < p->take ? ids.n - skip : (size_t)p->take;
 	kv_tool_say_lines(&p->tool, 0, &notes);
 	kv_tool_show(&shown);
 	begin = kv_now();
 	kv_progress_start(&p->progress, usage.tool, "tokens", p->tool.verbosity < 0);
-	rc = kv_feed_ids(&p->session, c, ids.id, ids.n, &feed, err);
+	rc = kv_rounds_read(&p->session, c, ids.id + skip, n, &rounds, p->tool.pool, err);
 	kv_progress_end(&p->progress);
 	if (rc == KV_OK)
-		summary(p, c, ids.n, kv_now() - begin);
+		summary(p, c, n, kv_now() - begin);
 out:
 	kv_ids_free(&ids);
 	kv_buf_free(&notes);
@@ -232,6 +279,8 @@ work(struct prefill *p, struct kv_out *out, struct kv_err *err)
 	    (rc = read_text(p, err)) != KV_OK)
 		goto out;
 	rc = in ? kv_tool_map(&p->tool, in, from_snapshot, p, err) : from_nothing(p, err);
+	if (rc == KV_OK && p->rounds.each)
+		rc = kv_each_end(p->rounds.each, err);
 	if (rc != KV_OK)
 		kvs_writer_tear(p->writer);
 out:
@@ -245,7 +294,7 @@ out:
 int
 main(int argc, char **argv)
 {
-	struct prefill p = { .feed = { .observe = { .last = KV_LAST_DEFAULT } } };
+	struct prefill p = { .rounds.feed.observe.last = KV_LAST_DEFAULT, .take = UINT64_MAX };
 	struct kv_out *out = NULL;
 	struct kv_args args = { 0 };
 	struct kv_err err;
@@ -253,12 +302,15 @@ main(int argc, char **argv)
 	int status;
 
 	kv_tool_start(&p.tool, &usage);
-	p.feed.tick = tick;
-	p.feed.arg = &p;
+	p.rounds.feed.tick = tick;
+	p.rounds.feed.arg = &p;
 	if ((rc = kv_args_begin(&args, &usage, argc, argv, &err)) == KV_OK && (rc = parse(&p, &args, &err)) == KV_OK &&
 	    (rc = kv_out_open(p.tool.output, true, p.tool.force, &out, &err)) == KV_OK)
 		rc = work(&p, out, &err);
 	status = kv_tool_close(&p.tool, out, rc, &err);
+	if (rc != KV_OK && kv_each_status(p.rounds.each))
+		status = kv_each_status(p.rounds.each);
+	kv_each_free(p.rounds.each);
 	kv_args_end(&args);
 	kv_tool_end(&p.tool);
 	return status;

@@ -152,6 +152,15 @@ bool kv_cache_nll(const struct kv_cache *c, uint32_t src, float *nll);
 enum kv_status kv_cache_add_tokens(struct kv_cache *c, const uint32_t *id, uint32_t m, struct kv_err *err);
 enum kv_status kv_cache_add_nll(struct kv_cache *c, const float *nll, uint32_t m, struct kv_err *err);
 
+/*
+ * Forgets history that is older than the last round (formats/kvs.md, section 8.1), so that a cache of fixed size stays one of fixed size
+ * whatever is read. KV_HISTORY_NONE keeps no id at all; of surprisals those of living entries stay under both, since policies ask for them.
+ */
+enum kv_history { KV_HISTORY_ALL, KV_HISTORY_ALIVE, KV_HISTORY_NONE };
+enum kv_status kv_cache_forget(struct kv_cache *c, enum kv_history keep, struct kv_err *err);
+/* Forgets single surprisals; their count and sum stay. */
+void kv_cache_forget_nll(struct kv_cache *c);
+
 /* A JSON object for people (iNFo) in the place of any that is there; nothing may branch on it. */
 enum kv_status kv_cache_set_info(struct kv_cache *c, const char *json, size_t n, struct kv_err *err);
 

@@ -32,5 +32,7 @@ void kv_received_keep(struct kv_received *r, const uint32_t *keep, uint32_t n);
 enum kv_status kv_track_add(struct kv_track *t, uint32_t at, const uint32_t *v, uint32_t m, uint32_t filler, struct kv_err *err);
 bool kv_track_get(const struct kv_track *t, uint32_t src, uint32_t *v);
 void kv_track_free(struct kv_track *t);
+/* alive [n] |= does src[j] stand in some list? src ascends. */
+void kv_mark_alive(const struct kv_cache *c, const uint32_t *src, uint32_t n, uint8_t *alive);
 
 #endif

@@ -48,7 +48,6 @@ sparse_free(struct sparse *s)
 static enum kv_status
 living(const struct kv_cache *c, const struct kv_track *t, struct sparse *out, struct kv_err *err)
 {
-	size_t n_lists = (size_t)c->geom.n_layers * c->geom.n_heads_kv;
 	struct sparse s = { 0, kv_array_new(t->n_sparse, sizeof *s.src), kv_array_new(t->n_sparse, sizeof *s.v) };
 	uint8_t *alive = kv_array_new(t->n_sparse, 1);
 
@@ -57,19 +56,7 @@ living(const struct kv_cache *c, const struct kv_track *t, struct sparse *out, s
 		free(alive);
 		return kv_fail_mem(err, "the history of tokens");
 	}
-	for (size_t i = 0; i < n_lists && t->n_sparse; i++) {
-		const struct kv_list *l = &c->list[i];
-
-		for (uint32_t r = 0, j = 0; r < l->n && j < t->n_sparse; )
-			if (l->src[r] == t->src[j]) {
-				alive[j++] = 1;
-				r++;
-			} else if (l->src[r] < t->src[j]) {
-				r++;
-			} else {
-				j++;
-			}
-	}
+	kv_mark_alive(c, t->src, t->n_sparse, alive);
 	for (uint32_t j = 0; j < t->n_sparse; j++)
 		if (alive[j]) {
 			s.src[s.n] = t->src[j];

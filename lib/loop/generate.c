@@ -23,6 +23,7 @@ struct run {
 	float *logits;			/* [n_vocab] */
 	struct kv_candidate *scratch;	/* [n_vocab] */
 	struct kv_rng rng;
+	uint64_t fed;			/* tokens generated and fed */
 	struct kv_detok detok;
 	struct kv_buf pending;		/* text not handed out yet */
 	struct waiting *wait;		/* [n_wait] */
@@ -182,7 +183,12 @@ next_token(struct run *r, uint32_t *id, struct kv_err *err)
 static enum kv_status
 feed(struct run *r, uint32_t id, struct kv_err *err)
 {
-	return kv_forward(r->s->engine, r->c, &id, 1, &r->g->observe, err);
+	enum kv_status rc = kv_forward(r->s->engine, r->c, &id, 1, &r->g->observe, err);
+
+	r->fed++;
+	if (rc != KV_OK || !r->g->each || r->fed % r->g->every)
+		return rc;
+	return kv_each_run(r->g->each, r->c, r->fed / r->g->every - 1, r->g->pool, err);
 }
 
 static enum kv_status

@@ -2,6 +2,7 @@
 #ifndef KV_LOOP_GENERATE_H
 #define KV_LOOP_GENERATE_H
 
+#include "loop/each.h"
 #include "loop/session.h"
 #include "model/sample.h"
 
@@ -16,6 +17,9 @@ struct kv_generation {
 	bool logprobs;			/* fill logprob */
 	unsigned n_top;			/* alternatives to report */
 	struct kv_observe observe;
+	struct kv_each *each;		/* run on the cache … */
+	uint64_t every;			/* … after every so many tokens fed; NULL: never */
+	struct kv_pool *pool;		/* for it */
 };
 
 struct kv_alternative {

@@ -110,7 +110,7 @@ render(struct kv_session *s, const struct kv_prompt_opts *o, const struct kv_cac
 	struct kv_prompt *prompt, struct kv_buf *notes, struct kv_err *err)
 {
 	const struct kv_chat *chat;
-	bool guessed, first = !c->state.consumed;
+	bool guessed, first = !c || !c->state.consumed;
 	const char *before = "";
 	enum kv_turn turn;
 	enum kv_status rc;
@@ -140,7 +140,7 @@ add_bos(struct kv_session *s, const struct kv_prompt_opts *o, const struct kv_ca
 {
 	uint32_t bos = kv_token_bos(s->tokenizer);
 
-	if (c->state.consumed || o->bos == KV_BOS_NO || (o->bos == KV_BOS_AUTO && !kv_token_wants_bos(s->tokenizer)))
+	if ((c && c->state.consumed) || o->bos == KV_BOS_NO || (o->bos == KV_BOS_AUTO && !kv_token_wants_bos(s->tokenizer)))
 		return KV_OK;
 	if (bos == KV_NO_TOKEN)
 		return o->bos == KV_BOS_YES ? kv_fail(err, KV_EFIT, "--bos yes: the model has no BOS token") : KV_OK;
@@ -158,7 +158,7 @@ enum kv_status
 kv_prompt_ids(struct kv_session *s, const struct kv_prompt_opts *o, const struct kv_cache *c, const struct kv_buf *text,
 	struct kv_ids *ids, struct kv_buf *shown, struct kv_buf *notes, struct kv_err *err)
 {
-	struct kv_encode how = { .special = o->special, .begins = c->state.consumed == 0 };
+	struct kv_encode how = { .special = o->special, .begins = !c || !c->state.consumed };
 	struct kv_prompt prompt = { 0 };
 	struct kv_encode_notes odd = { 0 };
 	const struct kv_buf *fed = text;

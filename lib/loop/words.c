@@ -61,6 +61,19 @@ kv_parse_dtype(const char *arg, enum kvs_dtype *out, struct kv_err *err)
 }
 
 enum kv_status
+kv_parse_history(const char *arg, enum kv_history *out, struct kv_err *err)
+{
+	static const char *const words[] = { [KV_HISTORY_ALL] = "all", [KV_HISTORY_ALIVE] = "alive", [KV_HISTORY_NONE] = "none" };
+
+	for (enum kv_history h = KV_HISTORY_ALL; h <= KV_HISTORY_NONE; h++)
+		if (!strcmp(arg, words[h])) {
+			*out = h;
+			return KV_OK;
+		}
+	return unknown("--history", arg, strlen(arg), "all, alive, none", err);
+}
+
+enum kv_status
 kv_parse_precision(const char *arg, enum kv_precision *out, struct kv_err *err)
 {
 	if (strcmp(arg, "fast") && strcmp(arg, "f32"))

@@ -10,6 +10,7 @@ enum kv_status kv_parse_observe(const char *arg, struct kv_observe *out, struct 
 /* What was asked for and what the cache has been recording, which goes on; after none nothing does. */
 struct kv_observe kv_observe_on(const struct kv_observe *asked, const struct kv_cache *c);
 enum kv_status kv_parse_dtype(const char *arg, enum kvs_dtype *out, struct kv_err *err);
+enum kv_status kv_parse_history(const char *arg, enum kv_history *out, struct kv_err *err);
 enum kv_status kv_parse_precision(const char *arg, enum kv_precision *out, struct kv_err *err);
 
 #endif

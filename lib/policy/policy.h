@@ -80,6 +80,8 @@ enum kv_status kv_policy_settle(const struct kv_policy *p, struct kv_policy_opts
 enum kv_status kv_policy_fits(const struct kv_policy *p, const struct kv_policy_opts *o, const struct kv_cache *c, struct kv_err *err);
 enum kv_status kv_policy_fits_queries(const struct kv_policy *p, const struct kv_policy_opts *o, const struct kv_cache *c,
 	struct kv_err *err);
+/* Queries of each layer that should be on record for p, itself a scorer. Options settled. */
+uint64_t kv_policy_wants_queries(const struct kv_policy *p, const struct kv_policy_opts *o);
 /* Tokens read after the last recorded query. */
 uint64_t kv_queries_stale(const struct kv_cache *c);
 

@@ -62,10 +62,11 @@ lacks(const struct kv_policy *p, const char *what, const char *item, struct kv_e
 	return kv_fail(err, KV_EFIT, "no %s in the snapshot, which --%s needs: run kv-prefill with --observe %s", what, p->name, item);
 }
 
-/* Queries that should be on record. */
-static uint64_t
-wanted_queries(const struct kv_policy *p, const struct kv_policy_opts *o)
+uint64_t
+kv_policy_wants_queries(const struct kv_policy *p, const struct kv_policy_opts *o)
 {
+	if (!(p->needs & KV_NEEDS_LAST))
+		return 0;
 	if (o->last != KV_LAST_ALL)
 		return (uint64_t)o->last;
 	return p->record ? p->record : 1;
@@ -97,7 +98,7 @@ kv_policy_fits(const struct kv_policy *p, const struct kv_policy_opts *o, const 
 	/* Of a text without tokens nothing can have been recorded. */
 	if (!c->state.consumed)
 		return KV_OK;
-	snprintf(item, sizeof item, "last=%" PRIu64, wanted_queries(scorer, o));
+	snprintf(item, sizeof item, "last=%" PRIu64, kv_policy_wants_queries(scorer, o));
 	for (unsigned l = 0; l < c->geom.n_layers && scorer->needs & KV_NEEDS_LAST; l++)
 		if (!c->queries[l].w)
 			return lacks(p, "queries", item, err);
@@ -118,7 +119,7 @@ kv_policy_fits_queries(const struct kv_policy *p, const struct kv_policy_opts *o
 	for (unsigned l = 0; l < c->geom.n_layers; l++)
 		if (c->queries[l].w < want)
 			return kv_fail(err, KV_EFIT, "%u queries of layer %u in the snapshot, --%s needs %" PRIu64 ": run kv-prefill with "
-				"--observe last=%" PRIu64, c->queries[l].w, l, p->name, want, wanted_queries(p, o));
+				"--observe last=%" PRIu64, c->queries[l].w, l, p->name, want, kv_policy_wants_queries(kv_policy_scorer(p, o), o));
 	return KV_OK;
 }
 

@@ -214,6 +214,15 @@ needs(const void *cfg)
 	return e->policy ? kv_policy_scorer(e->policy, &e->opts)->needs : 0;
 }
 
+static uint32_t
+queries(const void *cfg)
+{
+	const struct evict *e = cfg;
+	uint64_t n = e->policy ? kv_policy_wants_queries(kv_policy_scorer(e->policy, &e->opts), &e->opts) : 0;
+
+	return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+}
+
 static void
 print_needs(const struct kv_policy *p, struct kv_buf *out)
 {
@@ -450,6 +459,7 @@ const struct kv_stage kv_stage_evict = {
 	.ready = ready,
 	.output = output,
 	.needs = needs,
+	.queries = queries,
 	.run = run,
 	.free = evict_free,
 };

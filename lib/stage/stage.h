@@ -30,6 +30,7 @@ struct kv_stage {
 	enum kv_status (*ready)(void *cfg, struct kv_err *err);		/* after the last: is it a whole command? */
 	enum kv_output (*output)(const void *cfg);
 	unsigned (*needs)(const void *cfg);				/* enum kv_needs */
+	uint32_t (*queries)(const void *cfg);				/* of each layer, that should be on record; NULL: none */
 	/* cache is NULL where output says KV_PRINTS_ALONE. */
 	enum kv_status (*run)(const void *cfg, struct kv_cache *cache, struct kv_pool *pool, struct kv_notes *notes, struct kv_err *err);
 	void (*free)(void *cfg);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,7 @@ enum {
 };
 
 struct kv_out {
-	int fd;
+	int fd, stop;		/* stop: ends a wait for the reader of an adopted pipe; -1 = none */
 	char *path, *temp;	/* NULL for standard output and devices */
 	int slot;		/* in temps[], -1 = none */
 	bool pipe;
@@ -77,6 +78,42 @@ kv_write_all(int fd, const char *name, const void *data, size_t n, struct kv_err
 		n -= (size_t)w;
 	}
 	return KV_OK;
+}
+
+/* False: the wait was ended by stop. */
+static bool
+wait_for_room(int fd, int stop)
+{
+	struct pollfd p[] = { { fd, POLLOUT, 0 }, { stop, POLLIN, 0 } };
+
+	while (poll(p, 2, -1) < 0 && errno == EINTR)
+		;
+	return !p[1].revents;
+}
+
+static enum kv_status
+write_adopted(const struct kv_out *o, const uint8_t *p, size_t n, struct kv_err *err)
+{
+	while (n) {
+		ssize_t w = write(o->fd, p, n);
+
+		if (w >= 0) {
+			p += w;
+			n -= (size_t)w;
+		} else if (errno == EAGAIN) {
+			if (!wait_for_room(o->fd, o->stop))
+				return kv_fail(err, KV_EIO, "%s: given up", o->name);
+		} else if (errno != EINTR) {
+			return kv_fail_errno(err, "%s", o->name);
+		}
+	}
+	return KV_OK;
+}
+
+static enum kv_status
+write_out(const struct kv_out *o, const void *data, size_t n, struct kv_err *err)
+{
+	return o->stop >= 0 ? write_adopted(o, data, n, err) : kv_write_all(o->fd, o->name, data, n, err);
 }
 
 static int
@@ -158,7 +195,7 @@ kv_out_open(const char *path, bool binary, bool force, struct kv_out **out, stru
 	if (!o)
 		return kv_fail_mem(err, "an output stream");
 	memset(o, 0, offsetof(struct kv_out, buf));
-	o->fd = o->slot = -1;
+	o->fd = o->stop = o->slot = -1;
 	if (!path || !strcmp(path, "-"))
 		rc = open_stdout(o, binary, force, err);
 	else
@@ -172,6 +209,23 @@ kv_out_open(const char *path, bool binary, bool force, struct kv_out **out, stru
 	if (o->pipe)
 		fcntl(o->fd, F_SETPIPE_SZ, 1 << 20);	/* fewer switches; refused is no harm */
 #endif
+	*out = o;
+	return KV_OK;
+}
+
+enum kv_status
+kv_out_adopt(int fd, int stop, const char *name, struct kv_out **out, struct kv_err *err)
+{
+	struct kv_out *o = malloc(sizeof *o);
+
+	if (!o)
+		return kv_fail_mem(err, "an output stream");
+	memset(o, 0, offsetof(struct kv_out, buf));
+	o->fd = fd;
+	o->stop = stop;
+	o->slot = -1;
+	o->pipe = true;
+	kv_quote(o->name, sizeof o->name, name, strlen(name));
 	*out = o;
 	return KV_OK;
 }
@@ -194,7 +248,7 @@ kv_out_flush(struct kv_out *o, struct kv_err *err)
 	size_t n = o->used;
 
 	o->used = 0;
-	return kv_write_all(o->fd, o->name, o->buf, n, err);
+	return write_out(o, o->buf, n, err);
 }
 
 enum kv_status
@@ -205,7 +259,7 @@ kv_out_write(struct kv_out *o, const void *data, size_t n, struct kv_err *err)
 	if (n > BUFFER - o->used && (rc = kv_out_flush(o, err)) != KV_OK)
 		return rc;
 	if (n >= BUFFER)
-		return kv_write_all(o->fd, o->name, data, n, err);
+		return write_out(o, data, n, err);
 	memcpy(o->buf + o->used, data, n);
 	o->used += n;
 	return KV_OK;

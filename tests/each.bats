@@ -1,0 +1,202 @@
+#!/usr/bin/env bats
+# --chunk and --each: rounds in this process, in a shell, and as a loop over files.
+
+load lib/kv.bash
+
+setup() {
+	tiny_model
+	cd "$BATS_TEST_TMPDIR"
+	prose 130 >doc
+	total=$(kv-prefill doc | kv-dump --json | jq_ .tokens)
+}
+
+# both OPTIONS PIPELINE: the pipeline inside, and outside with a cat in it, give one snapshot; $inside names it.
+both() {
+	local pipe=$1
+	shift
+	kv-prefill "$@" --each "$pipe" doc -o in.kvs
+	kv-prefill "$@" --each "$pipe | cat" doc -o out.kvs
+	same in.kvs out.kvs
+	cmp <(kv-dump --json in.kvs | jq_ .observation_digest) <(kv-dump --json out.kvs | jq_ .observation_digest)
+}
+
+@test "in this process, in a shell, and as a loop over files: one cache after 20 rounds and more" {
+	local pipe='kv-evict --tova -k 40 | kv-reposition --compact' n=0 rounds=0
+	[ "$total" -ge 320 ]
+	both "$pipe" --chunk 16
+	kv-prefill --take 16 doc | kv-evict --tova -k 40 | kv-reposition --compact -o loop.kvs
+	while n=$(kv-dump --json loop.kvs | jq_ .tokens) && [ "$n" -lt "$total" ]; do
+		kv-prefill --from loop.kvs --continue --take 16 doc | kv-evict --tova -k 40 | kv-reposition --compact -o loop.kvs
+		rounds=$((rounds + 1))
+	done
+	[ "$rounds" -ge 20 ]
+	same in.kvs loop.kvs
+	cmp <(kv-dump --json in.kvs | jq_ .observation_digest) <(kv-dump --json loop.kvs | jq_ .observation_digest)
+	[ "$(kv-dump --json in.kvs | jq_ .entries.max)" -eq 40 ]
+	cmp <(kv-decode -n 12 --ids in.kvs) <(kv-decode -n 12 --ids loop.kvs)
+}
+
+@test "every policy, in this process and outside" {
+	for policy in $(kv-evict --list | cut -f1); do
+		both "kv-evict --$policy -k 50" --chunk 64 --observe acc,nll,last=1024
+	done
+}
+
+@test "element types, positions left alone, threads" {
+	for t in f32 bf16; do
+		both 'kv-evict --streaming -k 30' --dtype $t --chunk 50
+	done
+	for n in 1 2 3; do
+		kv-prefill -@$n --no-prov --chunk 20 --each 'kv-evict --tova -k 30 | kv-reposition --compact' doc -o t$n.kvs
+	done
+	cmp t1.kvs t2.kvs && cmp t1.kvs t3.kvs
+}
+
+@test "a budget that is never reached: the rounds leave what one reading leaves" {
+	kv-prefill --dtype f32 --chunk 32 --each 'kv-evict --tova -k 100000' doc -o a.kvs
+	kv-prefill --dtype f32 doc -o b.kvs
+	cmp <(kv-dump --tsv entries a.kvs) <(kv-dump --tsv entries b.kvs)
+	cmp <(kv-decode --ids -n 12 a.kvs) <(kv-decode --ids -n 12 b.kvs)
+}
+
+@test "without --chunk the whole text is one round" {
+	kv-prefill --each 'kv-evict --tova -k 30' doc -o a.kvs
+	kv-prefill doc | kv-evict --tova -k 30 -o b.kvs
+	same a.kvs b.kvs
+}
+
+@test "one token, one entry: perplexity of a policy" {
+	kv-prefill --chunk 1 --observe nll --each 'kv-evict --tova -k 30' doc -o a.kvs
+	[ "$(kv-dump --ppl a.kvs | cut -f1)" -eq $((total - 1)) ]
+	kv-prefill --chunk 1 --observe nll --each 'kv-evict --tova -k 100000' --dtype f32 doc -o b.kvs
+	paste <(kv-dump --ppl b.kvs) <(kv-prefill --observe nll --dtype f32 doc | kv-dump --ppl) | awk '{ d = $2 - $5; exit d * d > 1e-8 }'
+	[ "$(kv-dump --ppl a.kvs)" != "$(kv-dump --ppl b.kvs)" ]
+}
+
+@test "what the policies need is observed without being asked for" {
+	kv-prefill --observe none --chunk 16 --each 'kv-evict --tova -k 30' doc | kv-dump --json | grep -q '"name": *"last"'
+	run -5 --separate-stderr kv-prefill --observe none --chunk 16 --each 'cat | kv-evict --tova -k 30' doc
+	[[ $stderr == *"--observe last=1"*"round 0: the pipeline ended with status 5"* ]]
+}
+
+@test "pipelines as sh reads them" {
+	kv-prefill --chunk 90 --each 'kv-evict --window -k 20' doc -o want.kvs
+	kv-prefill --chunk 90 --each "kv-evict  '--window' \"-k\" 2\\0" doc -o a.kvs
+	same want.kvs a.kvs
+	k=20 kv-prefill --chunk 90 --each 'kv-evict --window -k $k' doc -o b.kvs 2>b || { export k=20; kv-prefill --chunk 90 --each 'kv-evict --window -k $k' doc -o b.kvs; }
+	same want.kvs b.kvs
+	kv-prefill --chunk 90 --each "$(command -v kv-evict) --window -k 20" doc -o c.kvs
+	same want.kvs c.kvs
+	kv-prefill --chunk 90 --each 'kv-evict --window -k 20 -@ 2 -v --codec raw' doc -o d.kvs
+	same want.kvs d.kvs
+}
+
+@test "pipelines that make no sense are usage errors, before any work" {
+	for pipe in '' 'kv-evict --tova -k 3 |' "kv-evict 'x" 'kv-evict --tovva -k 3' 'kv-evict --tova' 'kv-evict --list' 'kv-evict --tova -k 3 --dry-run'; do
+		refuse 2 kv-prefill --chunk 16 --each "$pipe" doc
+		says "--each"
+	done
+}
+
+@test "pipelines that fail stop the job, which names the round" {
+	one() { refuse "$1" kv-prefill --chunk 16 --each "$2" doc && says "round ${3:-0}"; }
+	one 3 true
+	one 1 false
+	one 42 'exit 42'
+	one 137 'kill -9 $$'
+	one 3 'head -c 70'
+	one 3 'cat | head -c 70'
+	one 7 'kv-evict --window -k 9 | sh -c "cat >/dev/null & exit 7"'
+	kv-prefill -p other -o other.kvs
+	one 5 'head -c 1 >/dev/null; cat other.kvs; cat >/dev/null'
+	mkmodel --seed 9 -o other.gguf
+	kv-prefill -m other.gguf --take 16 doc -o other.kvs
+	one 5 'head -c 1 >/dev/null; cat other.kvs; cat >/dev/null'
+	run -3 --separate-stderr kv-prefill --chunk 16 --each 'cat; echo more' doc
+	[[ $stderr == *"after the last round"* ]]
+	run -3 --separate-stderr kv-prefill --chunk 16 --each 'echo garbage; cat' doc
+}
+
+@test "a pipeline that fails in round 7 takes nothing with it" {
+	cat >filter.py <<'END'
+import os, struct, sys
+n = 0
+def need(k):
+    b = sys.stdin.buffer.read(k)
+    if len(b) < k:
+        sys.exit(0)
+    return b
+while True:
+    out = [need(64)]
+    while True:
+        head = need(64)
+        out.append(head + need((struct.unpack("<Q", head[16:24])[0] + 63) // 64 * 64))
+        if head[:4] == b"ENDS":
+            break
+    if n == 7:
+        sys.exit(9)
+    sys.stdout.buffer.write(b"".join(out))
+    sys.stdout.buffer.flush()
+    n += 1
+END
+	echo old >kept
+	refuse 9 kv-prefill --chunk 16 --each 'python3 filter.py' doc -o kept
+	says "round 7"
+	[ "$(cat kept)" = old ]
+	kv-prefill --chunk 64 --each 'python3 filter.py' doc -o a.kvs
+	kv-prefill --chunk 64 doc -o b.kvs
+	same a.kvs b.kvs
+}
+
+@test "--take and --continue: a text cut at tokens" {
+	kv-prefill --take 37 doc -o a.kvs
+	[ "$(kv-dump --json a.kvs | jq_ .tokens)" -eq 37 ]
+	kv-prefill --from a.kvs --continue --take 40 doc -o b.kvs
+	kv-prefill --from b.kvs --continue doc -o c.kvs
+	cmp <(kv-dump --tsv tokens c.kvs) <(kv-prefill doc | kv-dump --tsv tokens)
+	kv-prefill --from c.kvs --continue doc -o d.kvs
+	same c.kvs d.kvs
+	kv-prefill --take 0 doc -o e.kvs
+	[ "$(kv-dump --json e.kvs | jq_ .tokens)" -eq 0 ]
+	sed 's/cache/cashe/' doc >other
+	refuse 5 kv-prefill --from c.kvs --continue other
+	head -c 50 doc >short
+	refuse 5 kv-prefill --from c.kvs --continue short
+	refuse 2 kv-prefill --continue doc
+}
+
+@test "--history: what is remembered of tokens that are gone" {
+	for h in all alive none; do
+		kv-prefill --history $h --observe nll --chunk 16 --each 'kv-evict --streaming -k 20 | kv-reposition --compact' doc -o $h.kvs
+		kv-dump --verify $h.kvs
+		kv-decode -n 8 --ids $h.kvs >$h.ids
+	done
+	cmp all.ids alive.ids && cmp all.ids none.ids
+	[ "$(kv-dump --ppl all.kvs)" = "$(kv-dump --ppl alive.kvs)" ]
+	[ "$(kv-dump --ppl all.kvs)" = "$(kv-dump --ppl none.kvs)" ]
+	[ "$(kv-dump --tsv tokens alive.kvs | wc -l)" -le 40 ]
+	[ "$(kv-dump --tsv tokens alive.kvs | wc -l)" -gt 20 ]
+	cmp <(kv-dump --tsv entries alive.kvs) <(kv-dump --tsv entries all.kvs)
+	refuse 5 kv-dump --tsv tokens none.kvs
+	kv-prefill --history alive --observe nll --chunk 16 --each 'kv-evict --streaming -k 20 | kv-reposition --compact | cat' doc -o ext.kvs
+	same alive.kvs ext.kvs
+}
+
+@test "kv-decode --each: in this process and outside, step by step" {
+	kv-prefill doc | kv-evict --tova -k 30 -o s.kvs
+	kv-decode -n 24 --ids --ignore-eos --each 'kv-evict --tova -k 30' --save a.kvs s.kvs >a
+	kv-decode -n 24 --ids --ignore-eos --each 'kv-evict --tova -k 30 | cat' --save b.kvs s.kvs >b
+	cmp a b
+	same a.kvs b.kvs
+	[ "$(kv-dump --json a.kvs | jq_ .entries.max)" -eq 30 ]
+	kv-decode -n 24 --ids --ignore-eos --each 'kv-evict --tova -k 30' --every 10 --save c.kvs s.kvs >c
+	[ "$(kv-dump --json c.kvs | jq_ .entries.max)" -eq 34 ]
+	cp s.kvs step.kvs
+	for i in $(seq 24); do
+		kv-decode -n 1 --ids --ignore-eos --save next.kvs step.kvs >>d
+		kv-evict --tova -k 30 next.kvs -o step.kvs
+	done
+	[ "$(tr '\n' ' ' <d)" = "$(tr '\n' ' ' <a)" ]
+	same a.kvs step.kvs
+	refuse 2 kv-decode --every 3 s.kvs
+}
