@@ -53,8 +53,8 @@ both() {
 }
 
 @test "a budget that is never reached: the rounds leave what one reading leaves" {
-	kv-prefill --dtype f32 --chunk 32 --each 'kv-evict --tova -k 100000' doc -o a.kvs
-	kv-prefill --dtype f32 doc -o b.kvs
+	kv-prefill --precision f32 --dtype f32 --chunk 32 --each 'kv-evict --tova -k 100000' doc -o a.kvs
+	kv-prefill --precision f32 --dtype f32 doc -o b.kvs
 	cmp <(kv-dump --tsv entries a.kvs) <(kv-dump --tsv entries b.kvs)
 	cmp <(kv-decode --ids -n 12 a.kvs) <(kv-decode --ids -n 12 b.kvs)
 }
@@ -68,8 +68,8 @@ both() {
 @test "one token, one entry: perplexity of a policy" {
 	kv-prefill --chunk 1 --observe nll --each 'kv-evict --tova -k 30' doc -o a.kvs
 	[ "$(kv-dump --ppl a.kvs | cut -f1)" -eq $((total - 1)) ]
-	kv-prefill --chunk 1 --observe nll --each 'kv-evict --tova -k 100000' --dtype f32 doc -o b.kvs
-	paste <(kv-dump --ppl b.kvs) <(kv-prefill --observe nll --dtype f32 doc | kv-dump --ppl) | awk '{ d = $2 - $5; exit d * d > 1e-8 }'
+	kv-prefill --chunk 1 --observe nll --each 'kv-evict --tova -k 100000' --precision f32 --dtype f32 doc -o b.kvs
+	paste <(kv-dump --ppl b.kvs) <(kv-prefill --observe nll --precision f32 --dtype f32 doc | kv-dump --ppl) | awk '{ d = $2 - $5; exit d * d > 1e-8 }'
 	[ "$(kv-dump --ppl a.kvs)" != "$(kv-dump --ppl b.kvs)" ]
 }
 

@@ -48,10 +48,10 @@ setup() {
 @test "reading on from a snapshot: A then B is A B" {
 	prose 90 >A
 	sed 's/cache/token/g' doc >B
-	kv-prefill --dtype f32 A B -o ab.kvs
-	kv-prefill --dtype f32 A | kv-prefill --from - B -o a_b.kvs
+	kv-prefill --precision f32 --dtype f32 A B -o ab.kvs
+	kv-prefill --precision f32 --dtype f32 A | kv-prefill --precision f32 --from - B -o a_b.kvs
 	cmp <(kv-dump --tsv entries ab.kvs) <(kv-dump --tsv entries a_b.kvs)
-	cmp <(kv-decode --ids -n 16 ab.kvs) <(kv-decode --ids -n 16 a_b.kvs)
+	cmp <(kv-decode --precision f32 --ids -n 16 ab.kvs) <(kv-decode --precision f32 --ids -n 16 a_b.kvs)
 }
 
 @test "positions: eviction leaves them, --compact renumbers them, --original brings them back" {

@@ -76,8 +76,8 @@ policies() {
 @test "attention summed in two runs is that of one, and survivors keep it" {
 	head -n 5 doc >A
 	tail -n +6 doc >B
-	kv-prefill --dtype f32 --observe acc A | kv-prefill --from - --observe acc B | kv-evict --h2o -k 40 | kv-dump --tsv entries >two
-	kv-prefill --dtype f32 --observe acc A B | kv-evict --h2o -k 40 | kv-dump --tsv entries >one
+	kv-prefill --precision f32 --dtype f32 --observe acc A | kv-prefill --precision f32 --from - --observe acc B | kv-evict --h2o -k 40 | kv-dump --tsv entries >two
+	kv-prefill --precision f32 --dtype f32 --observe acc A B | kv-evict --h2o -k 40 | kv-dump --tsv entries >one
 	cmp one two
 	kv-evict --h2o -k 60 "$full" | kv-evict --h2o -k 30 | kv-dump --tsv entries >two
 	kv-evict --h2o -k 30 "$full" | kv-dump --tsv entries >one

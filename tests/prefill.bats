@@ -35,10 +35,10 @@ tokens() { kv-dump --tsv tokens "$@" | tail -n +2 | cut -f2 | tr '\n' ' '; }
 }
 
 @test "batches change nothing but the last bits" {
-	kv-prefill --dtype f32 doc -o a.kvs
-	kv-prefill --dtype f32 --batch 7 doc -o b.kvs
+	kv-prefill --precision f32 --dtype f32 doc -o a.kvs
+	kv-prefill --precision f32 --dtype f32 --batch 7 doc -o b.kvs
 	cmp <(kv-dump --tsv entries a.kvs) <(kv-dump --tsv entries b.kvs)
-	cmp <(kv-decode --ids -n 8 a.kvs) <(kv-decode --ids -n 8 b.kvs)
+	cmp <(kv-decode --precision f32 --ids -n 8 a.kvs) <(kv-decode --precision f32 --ids -n 8 b.kvs)
 }
 
 @test "element types" {
@@ -108,11 +108,11 @@ print(*[(x["queries"], x["fresh"]) for x in json.load(sys.stdin)["observations"]
 }
 
 @test "surprisals do not depend on batches or on reading in parts" {
-	kv-prefill --dtype f32 --observe nll doc -o a.kvs
-	kv-prefill --dtype f32 --observe nll --batch 9 doc -o b.kvs
+	kv-prefill --precision f32 --dtype f32 --observe nll doc -o a.kvs
+	kv-prefill --precision f32 --dtype f32 --observe nll --batch 9 doc -o b.kvs
 	head -n 3 doc >one
 	tail -n +4 doc >two
-	kv-prefill --dtype f32 --observe nll one | kv-prefill --observe nll --from - two -o c.kvs
+	kv-prefill --precision f32 --dtype f32 --observe nll one | kv-prefill --precision f32 --observe nll --from - two -o c.kvs
 	for s in b c; do
 		paste <(kv-dump --tsv nll a.kvs | tail -n +2) <(kv-dump --tsv nll $s.kvs | tail -n +2) |
 			awk -F'\t' '{ d = $3 - $6; if (d * d > 1e-6 || $1 != $4) { print; bad = 1 } } END { exit bad || NR < 50 }'

@@ -68,10 +68,10 @@ END
 @test "reading in two parts: K and V within 1e-4, the same greedy tokens" {
 	head -n 20 /usr/share/common-licenses/BSD >A
 	tail -n +21 /usr/share/common-licenses/BSD >B
-	kv-prefill --dtype f32 A B -o ab.kvs
-	kv-prefill --dtype f32 A | kv-prefill --from - B -o a_b.kvs
+	kv-prefill --precision f32 --dtype f32 A B -o ab.kvs
+	kv-prefill --precision f32 --dtype f32 A | kv-prefill --precision f32 --from - B -o a_b.kvs
 	cmp <(kv-dump --tsv tokens ab.kvs) <(kv-dump --tsv tokens a_b.kvs)
-	cmp <(kv-decode --ids -n 24 ab.kvs) <(kv-decode --ids -n 24 a_b.kvs)
+	cmp <(kv-decode --precision f32 --ids -n 24 ab.kvs) <(kv-decode --precision f32 --ids -n 24 a_b.kvs)
 }
 
 @test "the tokenizer's special cases, through the tools" {
