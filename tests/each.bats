@@ -165,6 +165,32 @@ END
 	refuse 2 kv-prefill --continue doc
 }
 
+@test "--fill: the pot is emptied when it is full and more text waits" {
+	# tokens, reserve, entries at the end: a pot of 8, 4 kept
+	while read -r n reserve want; do
+		kv-prefill --take $n --fill 8 --reserve $reserve --each 'kv-evict --window -k 4 | kv-reposition --compact' doc -o f.kvs
+		got=$(kv-dump --json f.kvs | jq_ .entries.max)
+		[ "$got" -eq "$want" ] || { echo "$n $reserve: $got"; false; }
+		[ "$(kv-dump --json f.kvs | jq_ .next_pos)" -eq "$want" ]
+	done <<<'1 0 1
+		8 0 8
+		6 2 6
+		6 3 4
+		9 0 5
+		12 0 8
+		12 1 4
+		13 0 5
+		100 0 8
+		101 7 4'
+	both 'kv-evict --tova --scope head -k 24 | kv-reposition --compact' --fill 48
+	[ "$(kv-dump --json in.kvs | jq_ .entries.max)" -le 48 ]
+	refuse 5 kv-prefill --fill 8 --each 'kv-evict --window -k 8' doc
+	says "--fill 8"
+	refuse 2 kv-prefill --fill 8 doc
+	refuse 2 kv-prefill --fill 8 --chunk 8 --each 'kv-evict --window -k 4' doc
+	refuse 2 kv-prefill --reserve 8 doc
+}
+
 @test "--history: what is remembered of tokens that are gone" {
 	for h in all alive none; do
 		kv-prefill --history $h --observe nll --chunk 16 --each 'kv-evict --streaming -k 20 | kv-reposition --compact' doc -o $h.kvs
