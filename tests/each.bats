@@ -226,3 +226,33 @@ END
 	same a.kvs step.kvs
 	refuse 2 kv-decode --every 3 s.kvs
 }
+
+@test "examples: a log that grows, parts that arrive" {
+	export WORDS=4
+	echo "what is kept?" >question
+	watch() { "$BATS_TEST_DIRNAME/../examples/watch-log.sh" log question state; }
+	head -n 3 doc >log
+	printf 'half a li' >>log
+	watch >answer
+	[ -s answer ]
+	first=$(kv-dump --json state/current | jq_ .tokens)
+	[ "$first" -eq "$(head -n 3 doc | kv-prefill | kv-dump --json | jq_ .tokens)" ]
+	run -0 watch
+	[ -z "$output" ]
+	printf 'ne\n' >>log
+	run -0 watch
+	[ -n "$output" ]
+	[ "$(kv-dump --json state/current | jq_ .tokens)" -gt "$first" ]
+	[ "$(ls state/*.kvs | wc -l)" -eq 1 ]
+	echo new >log
+	run -0 watch
+	[ "$(readlink state/current)" = read-4.kvs ]
+
+	head -n 4 doc >a
+	tail -n +5 doc >b
+	KEEP=30 "$BATS_TEST_DIRNAME/../examples/by-part.sh" parts.kvs a b
+	kv-prefill a | kv-evict --tova -k 30 | kv-reposition --compact | kv-prefill --from - b | kv-evict --tova -k 30 | kv-reposition --compact -o want.kvs
+	same parts.kvs want.kvs
+	run ! env KEEP=30 "$BATS_TEST_DIRNAME/../examples/by-part.sh" parts.kvs missing
+	same parts.kvs want.kvs
+}
