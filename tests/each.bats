@@ -92,7 +92,7 @@ both() {
 }
 
 @test "pipelines that make no sense are usage errors, before any work" {
-	for pipe in '' 'kv-evict --tova -k 3 |' "kv-evict 'x" 'kv-evict --tovva -k 3' 'kv-evict --tova' 'kv-evict --list' 'kv-evict --tova -k 3 --dry-run'; do
+	for pipe in '' 'kv-evict --tova -k 3 |' 'kv-evict --tova -k $k |' "kv-evict 'x" 'kv-evict --tovva -k 3' 'kv-evict --tova' 'kv-evict --list' 'kv-evict --tova -k 3 --dry-run'; do
 		refuse 2 kv-prefill --chunk 16 --each "$pipe" doc
 		says "--each"
 	done
