@@ -8,6 +8,7 @@ KV_CPPFLAGS = -std=c11 -D_POSIX_C_SOURCE=200809L -D_FILE_OFFSET_BITS=64 -Ilib
 KV_CFLAGS = -ffp-contract=off -fno-math-errno -pthread $(WARN)
 # gcc 12 has dropped calls in numeric code as "pure"; these passes stay off where the numbers are made.
 KERNEL_CFLAGS = -O3 $(if $(findstring clang,$(shell $(CC) --version)),,-fno-ipa-cp -fno-ipa-pure-const -fno-ipa-modref)
+AVX2_CFLAGS = $(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),-mavx2 -mfma -mf16c -mbmi2)
 LIBS = -lopenblas -lpcre2-8 -ljansson -lxxhash -lz -lm
 WARN = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef \
 	-Wcast-qual -Wnull-dereference
@@ -18,19 +19,27 @@ LIB_O = $(patsubst %.c,$(O)/%.o,$(wildcard lib/*/*.c))
 BIN_O = $(patsubst %.c,$(O)/%.o,$(filter-out bin/kv-%,$(wildcard bin/*.c)))
 TEST_O = $(patsubst %.c,$(O)/%.o,$(wildcard tests/lib/*.c))
 UNITS = $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/*.c))
+FUZZ = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 TEST_TOOLS = $(patsubst tests/tools/%.c,$(B)/tests/tools/%,$(wildcard tests/tools/*.c))
 
-all: $(TOOLS:%=$(B)/bin/%)
-units: $(UNITS) $(TEST_TOOLS) $(B)/tests/inject.so
+all: $(TOOLS:%=$(B)/bin/%) $(B)/lib/libkvs.a
+units: $(UNITS) $(TEST_TOOLS) $(B)/tests/inject.so $(FUZZ:%=$(B)/tests/fuzz/corpus_%)
 
 $(O)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(KV_CPPFLAGS) $(CPPFLAGS) -MMD -MP $(KV_CFLAGS) $(CFLAGS) $(EXTRA) -c -o $@ $<
 
 $(O)/lib/kernel/%.o: EXTRA = $(KERNEL_CFLAGS)
+# Each level of the processor has files and flags of its own; what they make runs only where the processor has the level.
+$(O)/lib/kernel/avx2_%.o: EXTRA = $(KERNEL_CFLAGS) $(AVX2_CFLAGS)
 $(O)/tests/%.o: KV_CPPFLAGS += -Itests/lib
 
 $(B)/lib/libkv.a: $(LIB_O)
+	@mkdir -p $(@D) && rm -f $@
+	$(AR) rcs $@ $^
+
+# What other programs link with: lib/kvs/kvs.h and the rooms that it stands on.
+$(B)/lib/libkvs.a: $(filter $(O)/lib/util/% $(O)/lib/kvs/% $(O)/lib/cache/%,$(LIB_O))
 	@mkdir -p $(@D) && rm -f $@
 	$(AR) rcs $@ $^
 
@@ -50,6 +59,28 @@ $(UNITS) $(TEST_TOOLS): $(B)/tests/%: $(O)/tests/%.o $(B)/tests/libtest.a $(B)/l
 $(B)/tests/inject.so: tests/inject/inject.c
 	@mkdir -p $(@D)
 	$(CC) -std=c11 $(CPPFLAGS) $(WARN) -O1 -g -fPIC -shared -o $@ $<
+
+# Fuzz targets; as tests they run over files. lib/kvs is built for them a second time, taking any hash for the right one.
+FUZZ_O = $(patsubst lib/kvs/%.c,$(O)/fuzz/%.o,$(wildcard lib/kvs/*.c))
+FUZZ_SECONDS ?= 60
+
+$(O)/fuzz/%.o: lib/kvs/%.c
+	@mkdir -p $(@D)
+	$(CC) $(KV_CPPFLAGS) $(CPPFLAGS) -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION -MMD -MP $(KV_CFLAGS) $(CFLAGS) -c -o $@ $<
+
+$(B)/tests/fuzz/corpus_%: $(O)/tests/fuzz/fuzz_%.o $(O)/tests/fuzz/run_corpus.o $(FUZZ_O) $(B)/tests/libtest.a $(B)/lib/libkv.a
+	@mkdir -p $(@D)
+	$(CC) $(KV_CFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(B)/tests/fuzz/fuzz_%: $(O)/tests/fuzz/fuzz_%.o $(FUZZ_O) $(B)/tests/libtest.a $(B)/lib/libkv.a
+	@mkdir -p $(@D)
+	$(CC) $(KV_CFLAGS) $(CFLAGS) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(LIBS)
+
+fuzzers: $(FUZZ:%=$(B)/tests/fuzz/fuzz_%) $(B)/tests/tools/mkmodel
+
+fuzz:
+	$(MAKE) CC=clang B=build-fuzz CPPFLAGS=-DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION CFLAGS='-O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all' fuzzers
+	tests/fuzz/run.sh build-fuzz $(FUZZ_SECONDS)
 
 # A whole run on a fresh machine: packages, build, model, tests.
 test:
@@ -75,18 +106,29 @@ tsan:
 lint:
 	tests/lint.sh
 
+# Kept sets of kv-evict against those of kvpress, on the real model: some minutes, and some gigabytes of Python the first time.
+parity: all
+	[ -x $(B)/parity/venv/bin/python ] || python3 -m venv $(B)/parity/venv
+	$(B)/parity/venv/bin/pip install -q torch kvpress==0.5.5 gguf
+	KV_MODEL=$${KV_MODEL:-$$(examples/setup.sh model)} && $(B)/parity/venv/bin/python tests/peers/kvpress_parity.py $$KV_MODEL $(B)/bin
+
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(addprefix $(DESTDIR)$(PREFIX)/share/man/man,1 5 7)
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin include lib/pkgconfig) $(addprefix $(DESTDIR)$(PREFIX)/share/man/man,1 5 7)
 	install -m 755 $(TOOLS:%=$(B)/bin/%) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 lib/kvs/kvs.h $(DESTDIR)$(PREFIX)/include
+	install -m 644 $(B)/lib/libkvs.a $(DESTDIR)$(PREFIX)/lib
+	printf '%s\n' 'prefix=$(PREFIX)' 'Name: kvs' 'Description: Reads snapshots of KV caches' \
+		"Version: $$(sed -n 's/.*KV_VERSION "\(.*\)"/\1/p' lib/util/version.h)" 'Cflags: -I$${prefix}/include' \
+		'Libs: -L$${prefix}/lib -lkvs -ljansson -lxxhash -lz -lm -pthread' >$(DESTDIR)$(PREFIX)/lib/pkgconfig/kvs.pc
 	for m in man/*.[1-9]; do install -m 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}; done
 
 uninstall:
-	rm -f $(TOOLS:%=$(DESTDIR)$(PREFIX)/bin/%)
+	rm -f $(TOOLS:%=$(DESTDIR)$(PREFIX)/bin/%) $(addprefix $(DESTDIR)$(PREFIX)/,include/kvs.h lib/libkvs.a lib/pkgconfig/kvs.pc)
 	for m in man/*.[1-9]; do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m#man/}; done
 
 clean:
 	rm -rf build build-*
 
-.PHONY: all units test check demo asan tsan lint install uninstall clean
+.PHONY: all units test check demo asan tsan fuzz fuzzers lint parity install uninstall clean
 .SECONDARY:
 -include $(shell find $(O) -name '*.d' 2>/dev/null)

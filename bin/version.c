@@ -4,10 +4,11 @@
 #include <jansson.h>
 #include <pcre2.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <xxhash.h>
 #include <zlib.h>
 
-#include "kernel/ops.h"
+#include "kernel/level.h"
 #include "tool.h"
 #include "util/version.h"
 
@@ -15,6 +16,8 @@ void
 kv_tool_version(const char *tool)
 {
 	unsigned x = XXH_versionNumber();
+	const struct kv_ops *ops = &kv_ops_generic;
+	struct kv_err err = { KV_OK, "" };
 	char pcre[32];
 
 	pcre2_config(PCRE2_CONFIG_VERSION, pcre);
@@ -22,7 +25,8 @@ kv_tool_version(const char *tool)
 	printf("format     kvs 1.0 written, 1.x read\n");
 	printf("libraries  zlib %s, xxHash %u.%u.%u, jansson %s, PCRE2 %s\n", zlibVersion(), x / 10000, x / 100 % 100, x % 100,
 		jansson_version_str(), pcre);
-	printf("kernels    %s (%s)\n", kv_ops_generic.level, openblas_get_config());
+	kv_ops_choose(getenv("KV_ISA"), &ops, &err);
+	printf("kernels    %s (%s)%s%s\n", ops->level, openblas_get_config(), *err.text ? "; " : "", err.text);
 	printf("CUDA       none\n");
 }
 

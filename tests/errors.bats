@@ -120,6 +120,8 @@ END
 	refuse 2 kv-prefill --from - </dev/null
 	refuse 2 kv-prefill --dtype f64 doc
 	refuse 2 kv-prefill --observe everything doc
+	refuse 2 env KV_ISA=sse9 kv-prefill doc
+	says sse9
 	refuse 2 kv-decode --temp -1 s.kvs
 	refuse 2 kv-decode -n many s.kvs
 	refuse 2 kv-decode --logprobs 3 s.kvs

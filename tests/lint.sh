@@ -36,6 +36,15 @@ for header in lib/*/*.h; do
 		complain "$header does not compile alone: $out"
 done
 
+# The public header stands alone, in C++ as well, and so do programs that use it.
+! grep '#include' lib/kvs/kvs.h | grep -v '<std[a-z]*\.h>' || complain "lib/kvs/kvs.h: more than standard headers"
+for file in lib/kvs/kvs.h examples/*.c; do
+	for lang in "c -std=c11" "c++ -std=c++17"; do
+		# shellcheck disable=SC2086
+		cc -x $lang -Ilib/kvs -Wall -Wextra -Wpedantic -Werror -fsyntax-only "$file" >&2 || complain "$file: not as $lang"
+	done
+done
+
 for script in examples/*.sh tests/*.sh; do
 	! command -v shellcheck >/dev/null || shellcheck "$script" >&2 || bad=1
 done

@@ -54,15 +54,6 @@ setup() {
 	cmp <(kv-decode --ids -n 16 ab.kvs) <(kv-decode --ids -n 16 a_b.kvs)
 }
 
-@test "a budget that suffices changes nothing" {
-	kv-prefill doc -o s.kvs
-	n=$(kv-dump --json s.kvs | jq_ .entries.max)
-	for policy in $(kv-evict --list | cut -f1); do
-		kv-evict --$policy -k "$n" s.kvs -o k.kvs
-		same s.kvs k.kvs
-	done
-}
-
 @test "positions: eviction leaves them, --compact renumbers them, --original brings them back" {
 	kv-prefill doc -o s.kvs
 	next=$(kv-dump --json s.kvs | jq_ .next_pos)

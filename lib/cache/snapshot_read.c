@@ -323,7 +323,8 @@ take_frame(struct reading *rd, const struct kvs_frame *f, struct kv_err *err)
 	/* Made by a newer writer: an editor leaves it out where it may (formats/kvs.md, section 18). */
 	if (rc != KV_OK)
 		return kvs_is_ancillary(h->type) ? KV_OK : fail_in(h, err);
-	if (is_ours(h->type) && (rc = unpack(rd, f, &raw, &n, err)) != KV_OK)
+	/* What is only passed on is looked at as well: a frame that contradicts itself shall not go further under our name. */
+	if (kvs_is_known(h->type) && (rc = unpack(rd, f, &raw, &n, err)) != KV_OK)
 		return rc;
 	if ((rc = kvs_check_frame(rd->check, h, raw, n, err)) != KV_OK)
 		return rc;

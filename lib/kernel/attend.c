@@ -314,7 +314,7 @@ kv_generic_attend(struct kv_pool *pool, const struct kv_attn *a, const float *q,
 
 	openblas_set_num_threads(1);
 	if (m == 1)
-		return kv_attend_one(pool, a, q, out);
+		return kv_attend_one(pool, a, &kv_attn_generic, q, out);
 	g.tokens = size_tile(a, g.heads, &blocks);
 	g.see = kv_array_new(m, sizeof *g.see);
 	g.tile = kv_array_new(threads, sizeof *g.tile);

@@ -25,7 +25,22 @@ double kv_attn_exp(float *s, size_t n, float top);
 /* a [n] = the sum over the heads of share_h times w_h, rows of w being ld apart: shares hold 1 / (heads times the row's sum) */
 void kv_attn_mean(const float *w, size_t ld, size_t heads, const float *share, size_t n, float *a);
 
+/*
+ * What attending one token is made of, for a few query heads of one kv head and the entries v of its list; a level may have its own.
+ * rows is scratch space [v.to - v.from][max(d_k, d_v)]; s and p have a row a head, ld floats apart.
+ */
+struct kv_attn_parts {
+	/* s [heads][ld]: scale times the products of q [heads][d_k] with the turned keys */
+	void (*scores)(const struct kv_attn *a, const struct kv_attn_list *l, struct kv_span v, const float *q, size_t heads, float *rows,
+		float *s, size_t ld);
+	/* o [heads], ld_o floats apart: the sum of p_j times value j, in order of j */
+	void (*weigh)(const struct kv_attn *a, const struct kv_attn_list *l, struct kv_span v, const float *p, size_t ld, size_t heads,
+		float *rows, float *o, size_t ld_o);
+};
+
+extern const struct kv_attn_parts kv_attn_generic;
+
 /* One query for each head: the keys in chunks of fixed ranks, so that threads find work at any depth. */
-bool kv_attend_one(struct kv_pool *pool, const struct kv_attn *a, const float *q, float *out);
+bool kv_attend_one(struct kv_pool *pool, const struct kv_attn *a, const struct kv_attn_parts *parts, const float *q, float *out);
 
 #endif

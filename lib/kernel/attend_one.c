@@ -15,6 +15,7 @@ enum { CHUNK = 256 };
 
 struct one {
 	const struct kv_attn *a;
+	const struct kv_attn_parts *parts;
 	const float *q;		/* [heads][d_k] */
 	size_t group;		/* query heads of a kv head */
 	size_t chunks;		/* of the longest list */
@@ -62,6 +63,26 @@ weigh(const float *p, const float *rows, size_t n, size_t d, float *o)
 			o[i] += p[j] * rows[i];
 }
 
+static void
+scores(const struct kv_attn *a, const struct kv_attn_list *l, struct kv_span v, const float *q, size_t heads, float *rows, float *s,
+	size_t ld)
+{
+	kv_attn_keys(a, l, v, rows);
+	for (size_t h = 0; h < heads; h++)
+		products(q + h * a->d_k, rows, v.to - v.from, a->d_k, a->scale, s + h * ld);
+}
+
+static void
+weigh_values(const struct kv_attn *a, const struct kv_attn_list *l, struct kv_span v, const float *p, size_t ld, size_t heads, float *rows,
+	float *o, size_t ld_o)
+{
+	kv_attn_values(a, l, v, rows);
+	for (size_t h = 0; h < heads; h++)
+		weigh(p + h * ld, rows, v.to - v.from, a->d_v, o + h * ld_o);
+}
+
+const struct kv_attn_parts kv_attn_generic = { scores, weigh_values };
+
 /* What is visible of chunk c of group g. */
 static struct kv_span
 span_of(const struct one *s, size_t g, size_t c)
@@ -98,20 +119,17 @@ attend_chunk(void *arg, size_t item, unsigned thread)
 
 	if (v.from >= v.to)
 		return;
-	kv_attn_keys(a, l, v, rows);
+	s->parts->scores(a, l, v, s->q + g * s->group * a->d_k, s->group, rows, p, weights_apart(s));
 	for (size_t j = 0; j < s->group; j++) {
-		size_t h = g * s->group + j, n = v.to - v.from;
+		size_t at = (g * s->group + j) * s->chunks + c, n = v.to - v.from;
 		float *score = p + j * weights_apart(s);
 
-		products(s->q + h * a->d_k, rows, n, a->d_k, a->scale, score);
 		if (a->softcap > 0)
 			kv_attn_soft_cap(score, n, a->softcap);
-		s->top[h * s->chunks + c] = kv_attn_top(score, n);
-		s->sum[h * s->chunks + c] = kv_attn_exp(score, n, s->top[h * s->chunks + c]);
+		s->top[at] = kv_attn_top(score, n);
+		s->sum[at] = kv_attn_exp(score, n, s->top[at]);
 	}
-	kv_attn_values(a, l, v, rows);
-	for (size_t j = 0; j < s->group; j++)
-		weigh(p + j * weights_apart(s), rows, v.to - v.from, a->d_v, s->o + ((g * s->group + j) * s->chunks + c) * a->d_v);
+	s->parts->weigh(a, l, v, p, weights_apart(s), s->group, rows, s->o + (g * s->group * s->chunks + c) * a->d_v, s->chunks * a->d_v);
 }
 
 /* out [d_v] of head h from its chunks */
@@ -162,9 +180,9 @@ receive_chunk(void *arg, size_t item, unsigned thread)
 }
 
 bool
-kv_attend_one(struct kv_pool *pool, const struct kv_attn *a, const float *q, float *out)
+kv_attend_one(struct kv_pool *pool, const struct kv_attn *a, const struct kv_attn_parts *parts, const float *q, float *out)
 {
-	struct one s = { .a = a, .q = q, .group = a->heads / a->kv_heads, .width = a->d_k > a->d_v ? a->d_k : a->d_v };
+	struct one s = { .a = a, .parts = parts, .q = q, .group = a->heads / a->kv_heads, .width = a->d_k > a->d_v ? a->d_k : a->d_v };
 	size_t threads = kv_pool_threads(pool), longest = 1, cells, kept;
 	bool done = false;
 

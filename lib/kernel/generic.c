@@ -37,8 +37,8 @@ embed_row(void *arg, size_t i, unsigned thread)
 	kv_dequant(e->w->type, e->w->data + e->ids[i] * e->w->row_bytes, e->w->n_in, e->out + i * e->w->n_in);
 }
 
-static void
-embed(struct kv_pool *pool, const struct kv_weight *w, const uint32_t *ids, size_t m, float *out)
+void
+kv_generic_embed(struct kv_pool *pool, const struct kv_weight *w, const uint32_t *ids, size_t m, float *out)
 {
 	struct embed e = { w, ids, out };
 
@@ -85,16 +85,16 @@ norm_rows(void *arg, size_t item, unsigned thread)
 	}
 }
 
-static void
-rmsnorm(struct kv_pool *pool, const float *x, const float *gain, float eps, size_t m, size_t n, size_t ld, float *y)
+void
+kv_generic_rmsnorm(struct kv_pool *pool, const float *x, const float *gain, float eps, size_t m, size_t n, size_t ld, float *y)
 {
 	struct norm s = { x, gain, eps, m, n, ld, y };
 
 	kv_pool_run(pool, pieces(m, ROWS), norm_rows, &s);
 }
 
-static void
-add_bias(float *y, const float *bias, size_t m, size_t n)
+void
+kv_generic_add_bias(float *y, const float *bias, size_t m, size_t n)
 {
 	for (size_t r = 0; r < m; r++)
 		for (size_t i = 0; i < n; i++)
@@ -121,8 +121,8 @@ turn_rows(void *arg, size_t item, unsigned thread)
 			kv_rotate(t->x + (r * t->heads + h) * t->d, t->n_rot, t->neox, t->angles + r * t->n_rot);
 }
 
-static void
-rope(struct kv_pool *pool, float *x, size_t m, size_t heads, size_t d, unsigned n_rot, bool neox, const float *angles)
+void
+kv_generic_rope(struct kv_pool *pool, float *x, size_t m, size_t heads, size_t d, unsigned n_rot, bool neox, const float *angles)
 {
 	struct turn t = { x, m, heads, d, n_rot, neox, angles };
 
@@ -168,8 +168,8 @@ gate_piece(void *arg, size_t item, unsigned thread)
 		gelu(g->gate + at, g->up + at, n);
 }
 
-static void
-activate(struct kv_pool *pool, enum kv_activation kind, float *gate, const float *up, size_t n)
+void
+kv_generic_activate(struct kv_pool *pool, enum kv_activation kind, float *gate, const float *up, size_t n)
 {
 	struct gate g = { kind, gate, up, n };
 
@@ -179,11 +179,11 @@ activate(struct kv_pool *pool, enum kv_activation kind, float *gate, const float
 const struct kv_ops kv_ops_generic = {
 	.level = "generic",
 	.batch = 512,
-	.embed = embed,
-	.rmsnorm = rmsnorm,
+	.embed = kv_generic_embed,
+	.rmsnorm = kv_generic_rmsnorm,
 	.matmul = kv_generic_matmul,
-	.add_bias = add_bias,
-	.rope = rope,
+	.add_bias = kv_generic_add_bias,
+	.rope = kv_generic_rope,
 	.attend = kv_generic_attend,
-	.activate = activate,
+	.activate = kv_generic_activate,
 };

@@ -185,19 +185,6 @@ get_q5_1(const uint8_t *b, size_t n, float *y)
 	}
 }
 
-/* The six-bit scale and minimum of group g in the twelve bytes of Q4_K and Q5_K. */
-static inline void
-scale_min(const uint8_t *s, int g, int *scale, int *min)
-{
-	if (g < 4) {
-		*scale = s[g] & 63;
-		*min = s[g + 4] & 63;
-	} else {
-		*scale = (s[g + 4] & 15) | s[g - 4] >> 6 << 4;
-		*min = s[g + 4] >> 4 | s[g] >> 6 << 4;
-	}
-}
-
 /* d, dmin, scales[12], q[128]: eight groups of 32, two of them in the nibbles of 32 bytes */
 KV_CLONES static void
 get_q4_k(const uint8_t *b, size_t n, float *y)
@@ -209,7 +196,7 @@ get_q4_k(const uint8_t *b, size_t n, float *y)
 			const uint8_t *q = b + 16 + 32 * (g / 2);
 			int scale, min, shift = 4 * (g & 1);
 
-			scale_min(b + 4, g, &scale, &min);
+			kv_scale_min(b + 4, g, &scale, &min);
 			float a = d * (float)scale, m = dmin * (float)min;
 			for (int l = 0; l < 32; l++)
 				y[32 * g + l] = a * (float)(q[l] >> shift & 15) - m;
@@ -228,7 +215,7 @@ get_q5_k(const uint8_t *b, size_t n, float *y)
 			const uint8_t *q = b + 48 + 32 * (g / 2), *high = b + 16;
 			int scale, min, shift = 4 * (g & 1);
 
-			scale_min(b + 4, g, &scale, &min);
+			kv_scale_min(b + 4, g, &scale, &min);
 			float a = d * (float)scale, m = dmin * (float)min;
 			for (int l = 0; l < 32; l++)
 				y[32 * g + l] = a * (float)((q[l] >> shift & 15) | (high[l] >> g & 1) << 4) - m;

@@ -20,6 +20,19 @@ struct kv_wtype_info {
 const struct kv_wtype_info *kv_wtype_info(uint32_t type);	/* NULL: unknown */
 const char *kv_wtype_name(uint32_t type);			/* also of types that we do not read: "IQ4_XS", "type 77" */
 
+/* The six-bit scale and minimum of group g in the twelve bytes of Q4_K and Q5_K. */
+static inline void
+kv_scale_min(const uint8_t *s, int g, int *scale, int *min)
+{
+	if (g < 4) {
+		*scale = s[g] & 63;
+		*min = s[g + 4] & 63;
+	} else {
+		*scale = (s[g + 4] & 15) | s[g - 4] >> 6 << 4;
+		*min = s[g + 4] >> 4 | s[g] >> 6 << 4;
+	}
+}
+
 /* n values, a multiple of the block, from src (any alignment) to dst. */
 void kv_dequant(uint32_t type, const void *src, size_t n, float *dst);
 

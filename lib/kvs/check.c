@@ -310,7 +310,7 @@ check_claim(const struct kvs_check *c, const struct claim *q, struct kv_err *err
 
 	if (q->n > set->n || (q->whole && q->n != set->n))
 		return kv_fail(err, KV_ECORRUPT, "observations of %" PRIu32 " entries, the list has %" PRIu32, q->n, set->n);
-	if (kvs_hash64(set->src, 4 * (size_t)q->n) != q->hash)
+	if (!kvs_hash_is(kvs_hash64(set->src, 4 * (size_t)q->n), q->hash))
 		return kv_fail(err, KV_ECORRUPT, "observations of other entries than those in the list");
 	return KV_OK;
 }

@@ -91,13 +91,14 @@ hold_quant(struct kvs_check_rows *c, const struct kvs_head *h, const uint8_t *ra
 static enum kv_status
 check_width(const struct kvs_check_rows *c, const struct kvs_rows *r, bool values, struct kv_err *err)
 {
-	const uint8_t *record = c->masks.p + (size_t)MASK_RECORD * (r->mask - 1u);
+	const uint8_t *record;
 	bool pairs;
 
 	if (!r->mask)
 		return KV_OK;
 	if (r->mask > c->masks.len / MASK_RECORD)
 		return kv_fail(err, KV_ECORRUPT, "mask %u is not there", r->mask);
+	record = c->masks.p + (size_t)MASK_RECORD * (r->mask - 1u);
 	pairs = record[2] & MASK_PAIRS;
 	if (values != (record[2] & MASK_VALUES) / MASK_VALUES || le16_get(record) != r->width)
 		return kv_fail(err, KV_ECORRUPT, "rows of %u do not fit mask %u", r->width, r->mask);

@@ -183,7 +183,7 @@ unpack(const struct kvs_frame *f, uint8_t *dst, size_t want, uint8_t *plane, str
 	}
 	if (at != n)
 		return kv_fail(err, KV_ECORRUPT, "%zu bytes after the last plane", n - at);
-	if (want == f->head.raw_len && kvs_hash64(dst, want) != f->head.raw_hash)
+	if (want == f->head.raw_len && !kvs_hash_is(kvs_hash64(dst, want), f->head.raw_hash))
 		return kv_fail(err, KV_ECORRUPT, "hash of the unpacked payload is wrong");
 	return KV_OK;
 }

@@ -95,7 +95,7 @@ kvs_prologue_get(const uint8_t in[KVS_PROLOGUE], struct kvs_prologue *p, struct 
 
 	if (memcmp(in, kvs_magic, sizeof kvs_magic))
 		return kv_fail(err, KV_ECORRUPT, "not a kvs snapshot");
-	if (le64_get(in + 56) != kvs_hash64(in, 56))
+	if (!kvs_hash_is(le64_get(in + 56), kvs_hash64(in, 56)))
 		return kv_fail(err, KV_ECORRUPT, "prologue: hash mismatch");
 	if (r.major != MAJOR)
 		return kv_fail(err, KV_EUNSUP, "format %u.%u, this program reads %d.x", r.major, r.minor, MAJOR);
@@ -148,14 +148,14 @@ kvs_head_get(const uint8_t in[KVS_HEADER], struct kvs_head *h, struct kv_err *er
 		.tag = { .layer = le16_get(in + 48), .head = le16_get(in + 50), .chunk = le32_get(in + 52) },
 	};
 
-	if (le64_get(in + 56) != kvs_hash64(in, 56))
+	if (!kvs_hash_is(le64_get(in + 56), kvs_hash64(in, 56)))
 		return kv_fail(err, KV_ECORRUPT, "header hash mismatch");
 	if (!is_letter(in[0]) || !is_letter(in[1]) || !is_letter(in[2]) || !is_letter(in[3]))
 		return kv_fail(err, KV_ECORRUPT, "frame type %02x%02x%02x%02x is not four letters", in[0], in[1], in[2], in[3]);
 	if (r.codec == KVS_CODEC_RAW ? r.enc_len != r.raw_len : r.enc_len >= r.raw_len)
 		return kv_fail(err, KV_ECORRUPT, "%" PRIu64 " bytes stored for %" PRIu64, r.enc_len, r.raw_len);
 	/* Raw payloads are hashed once, when they are read; the second hash only has to agree. */
-	if (r.codec == KVS_CODEC_RAW && r.enc_hash != r.raw_hash)
+	if (r.codec == KVS_CODEC_RAW && !kvs_hash_is(r.enc_hash, r.raw_hash))
 		return kv_fail(err, KV_ECORRUPT, "two hashes of one raw payload");
 	*h = r;
 	return KV_OK;

@@ -82,6 +82,8 @@ parse(const uint8_t *json, size_t n, json_t **out, struct kv_err *err)
 
 	if (n > KVS_MAX_JSON)
 		return kv_fail(err, KV_ECORRUPT, "%zu bytes of JSON", n);
+	if (memchr(text, 0, n))		/* jansson passes over some of them, and a record is a string */
+		return kv_fail(err, KV_ECORRUPT, "a NUL in JSON");
 	if ((rc = check_shape(text, n, err)) != KV_OK)
 		return rc;
 	if (!(j = kv_json_parse(text, n, &why, &no_memory)))
@@ -146,7 +148,7 @@ kvs_prov_free(struct kvs_prov *p)
 	*p = (struct kvs_prov){ 0 };
 }
 
-/* A positive integer of a record; 0 if it has none. */
+/* A positive integer of a record; 0 if it has none, or one so large that a sum of two would leave the range. */
 static enum kv_status
 number_of(const struct kvs_prov *p, size_t i, const char *key, json_int_t *out, struct kv_err *err)
 {
@@ -156,7 +158,7 @@ number_of(const struct kvs_prov *p, size_t i, const char *key, json_int_t *out, 
 	if ((rc = parse((const uint8_t *)p->record[i], strlen(p->record[i]), &j, err)) != KV_OK)
 		return rc;
 	*out = json_integer_value(json_object_get(j, key));
-	*out = *out > 0 ? *out : 0;
+	*out = *out > 0 && *out <= MAX_INTEGER / 2 ? *out : 0;
 	json_decref(j);
 	return KV_OK;
 }

@@ -192,7 +192,7 @@ check_index(struct kvs_reader *r, const struct kvs_head *h, uint64_t at, struct 
 {
 	if (r->index_at)
 		return kv_fail(err, KV_ECORRUPT, "a second index");
-	if (h->raw_len != r->n_indexed * INDEX_ENTRY || h->raw_hash != kvs_digest_get64(r->index))
+	if (h->raw_len != r->n_indexed * INDEX_ENTRY || !kvs_hash_is(h->raw_hash, kvs_digest_get64(r->index)))
 		return kv_fail(err, KV_ECORRUPT, "does not list the frames before it");
 	r->index_at = at;
 	return KV_OK;
@@ -232,9 +232,9 @@ finish(struct kvs_reader *r, uint64_t at, struct kv_err *err)
 		return kv_fail(err, KV_ECORRUPT, "lengths do not add up");
 	if (le64_get(p + 24) != (r->index_at ? at - r->index_at : 0))
 		return kv_fail(err, KV_ECORRUPT, "does not point at the index");
-	if (memcmp(p + 32, r->digest, 16))
+	if (!kvs_hash_is(le64_get(p + 32), le64_get(r->digest)) || !kvs_hash_is(le64_get(p + 40), le64_get(r->digest + 8)))
 		return kv_fail(err, KV_ECORRUPT, "content digest is wrong");
-	if (le64_get(p + 48) != kvs_digest_get64(r->heads))
+	if (!kvs_hash_is(le64_get(p + 48), kvs_digest_get64(r->heads)))
 		return kv_fail(err, KV_ECORRUPT, "hash of the headers is wrong");
 	for (int i = 0; i < 8; i++)
 		if (p[56 + i] != kvs_magic[7 - i])
@@ -248,7 +248,7 @@ finish(struct kvs_reader *r, uint64_t at, struct kv_err *err)
 static enum kv_status
 check_payload(struct kvs_reader *r, const struct kvs_head *h, uint64_t at, struct kv_err *err)
 {
-	if (kvs_hash64(r->buf, (size_t)h->enc_len) != h->enc_hash)
+	if (!kvs_hash_is(kvs_hash64(r->buf, (size_t)h->enc_len), h->enc_hash))
 		return kv_fail(err, KV_ECORRUPT, "payload hash mismatch");
 	if (h->type == KVS_ENDS)
 		return finish(r, at, err);

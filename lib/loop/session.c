@@ -5,14 +5,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "util/utf8.h"
+
+#include "kernel/level.h"
+
 enum kv_status
 kv_session_open(const char *path, enum kvs_dtype dtype, enum kv_precision precision, struct kv_pool *pool, struct kv_session *s,
 	struct kv_err *err)
 {
-	struct kv_session new = { .ops = &kv_ops_generic };	/* the one table there is serves both precisions */
+	struct kv_session new = { .ops = &kv_ops_generic };
 	enum kv_status rc;
 
-	(void)precision;
+	if (precision == KV_FAST && (rc = kv_ops_choose(getenv("KV_ISA"), &new.ops, err)) != KV_OK)
+		return rc;
 	if (!path)
 		path = getenv("KV_MODEL");
 	if (!path || !*path)
@@ -54,13 +59,23 @@ kv_session_fits(const struct kv_session *s, const struct kv_cache *c, bool text,
 	return rc;
 }
 
-/* {"model":"…"}; a name that is not UTF-8 goes unsaid. */
-static enum kv_status
-note_name(const struct kv_session *s, struct kv_cache *c, struct kv_err *err)
+static bool
+is_utf8(const struct kv_str *s)
 {
-	json_t *info = json_pack("{s:o}", "model", json_stringn(s->model->name.p, s->model->name.n));
+	size_t at = 0, n;
+
+	while (at < s->n && (n = kv_utf8_len((const uint8_t *)s->p + at, s->n - at)))
+		at += n;
+	return at == s->n;
+}
+
+/* {"model":"…"} */
+static enum kv_status
+note_name(const struct kv_str *name, struct kv_cache *c, struct kv_err *err)
+{
+	json_t *info = json_pack("{s:o}", "model", json_stringn(name->p, name->n));
 	char *text = info ? json_dumps(info, JSON_COMPACT) : NULL;
-	enum kv_status rc = text ? kv_cache_set_info(c, text, strlen(text), err) : KV_OK;
+	enum kv_status rc = text ? kv_cache_set_info(c, text, strlen(text), err) : kv_fail_mem(err, "the model's name");
 
 	free(text);
 	json_decref(info);
@@ -70,12 +85,13 @@ note_name(const struct kv_session *s, struct kv_cache *c, struct kv_err *err)
 enum kv_status
 kv_session_cache(const struct kv_session *s, struct kv_cache **out, struct kv_err *err)
 {
+	const struct kv_str *name = &s->model->name;
 	struct kv_cache *c;
 	enum kv_status rc;
 
 	if ((rc = kv_cache_new(&s->model->geom, &c, err)) != KV_OK)
 		return rc;
-	if (s->model->name.n && (rc = note_name(s, c, err)) != KV_OK) {
+	if (name->n && is_utf8(name) && (rc = note_name(name, c, err)) != KV_OK) {
 		kv_cache_free(c);
 		return rc;
 	}

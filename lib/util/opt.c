@@ -2,6 +2,7 @@
 #define _GNU_SOURCE	/* getopt_long */
 #include "util/opt.h"
 
+#include <assert.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,6 +105,7 @@ note_option(struct kv_args *a, int key, int which)
 	char letter[2] = { (char)key, 0 };
 	struct kv_buf b = { 0 };
 
+	assert(o);	/* getopt knows no other letters than those of the tables */
 	for (const int *s = a->silent; s && *s; s++)
 		if (*s == key)
 			return true;

@@ -55,7 +55,7 @@ check_end(int fd, uint64_t size, uint64_t *length, struct kv_err *err)
 		return rc;
 	if (kvs_head_get(tail, &h, NULL) != KV_OK || h.type != KVS_ENDS || h.enc_len != ENDS_BYTES || memcmp(ends + 56, magic, 8))
 		return kv_fail(err, KV_ECORRUPT, "truncated: the END frame is not where the file ends");
-	if (kvs_hash64(ends, ENDS_BYTES) != h.enc_hash)
+	if (!kvs_hash_is(kvs_hash64(ends, ENDS_BYTES), h.enc_hash))
 		return kv_fail(err, KV_ECORRUPT, "ENDS: payload hash mismatch");
 	*length = le64_get(ends + 16);
 	if (*length > size || *length < KVS_PROLOGUE + TAIL || *length % KVS_ALIGN)

@@ -75,6 +75,19 @@ test_folding(void)
 	kvs_prov_free(&p);
 }
 
+/* A foreign record may count as high as JSON integers go; the next one must stay within them. */
+static void
+test_highest_id(void)
+{
+	struct kvs_prov p = { 0 };
+
+	ok(kvs_prov_add_json(&p, (const uint8_t *)"{\"id\":9007199254740992}", 23, &err) == KV_OK, "the highest id");
+	ok(kvs_prov_add_run(&p, &(struct kvs_run){ .tool = "t" }, &err) == KV_OK, "a run after it");
+	is_str(last(&p), "{\"argv\":[],\"id\":2,\"prev\":1,\"tool\":\"t\"}", "counts places instead");
+	ok(kvs_json_check((const uint8_t *)last(&p), strlen(last(&p)), &err) == KV_OK, "and is a record");
+	kvs_prov_free(&p);
+}
+
 static void
 test_json(void)
 {
@@ -89,6 +102,7 @@ test_json(void)
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		ok(kvs_json_check((const uint8_t *)bad[i], strlen(bad[i]), &err) == KV_ECORRUPT, "bad number %zu", i);
 	ok(kvs_json_check((const uint8_t *)"{}\0", 3, &err) == KV_ECORRUPT, "a NUL at the end");
+	ok(kvs_json_check((const uint8_t *)"{\"a\":5.4\0}", 10, &err) == KV_ECORRUPT, "a NUL in the middle");
 	ok(kvs_prov_add_json(&p, (const uint8_t *)"{ \"z\":1, \"id\":41 }", 18, &err) == KV_OK, "a foreign record");
 	is_str(p.record[0], "{ \"z\":1, \"id\":41 }", "stays as it was");
 	ok(kvs_prov_add_run(&p, &(struct kvs_run){ .tool = "t" }, &err) == KV_OK, "a run after it");
@@ -101,6 +115,7 @@ main(void)
 {
 	test_runs();
 	test_folding();
+	test_highest_id();
 	test_json();
 	return done_testing();
 }

@@ -1,0 +1,58 @@
+/* What the files of the level avx2 share. Included by them alone: everything here needs its instructions. */
+#ifndef KV_KERNEL_AVX2_H
+#define KV_KERNEL_AVX2_H
+
+#if defined __AVX2__
+#include <immintrin.h>
+
+#include "kernel/ops.h"
+
+enum { KV_AVX2_GROUP = 4, KV_AVX2_BLOCK = 32 };
+
+/*
+ * 32 inputs of four tokens in eight bits: x = d q, |q| <= 127, and s = d times the sum of the q, for weights that have a minimum. A batch is
+ * [groups of four tokens][blocks]. Tokens that are missing in the last group are zeros.
+ */
+struct kv_avx2_act {
+	int8_t q[KV_AVX2_GROUP][KV_AVX2_BLOCK];
+	float d[KV_AVX2_GROUP], s[KV_AVX2_GROUP];
+};
+
+/* x [m][blocks * 32] -> out [(m + 3) / 4][blocks] */
+void kv_avx2_quantise(struct kv_pool *pool, const float *x, size_t m, size_t blocks, struct kv_avx2_act *out);
+
+/* Matrix products over quantised activations, or over f32 ones for weights in F16; false: this type has no kernel here. */
+bool kv_avx2_has_few(uint32_t type);
+bool kv_avx2_has_many(uint32_t type);
+void kv_avx2_few(struct kv_pool *pool, const struct kv_weight *w, const struct kv_avx2_act *a, const float *x, size_t m, float *y, bool add);
+bool kv_avx2_many(struct kv_pool *pool, const struct kv_weight *w, const struct kv_avx2_act *a, size_t m, float *y, bool add);
+
+/* Attention of one token over rows in f16; other rows are left to the generic parts. */
+bool kv_avx2_attend(struct kv_pool *pool, const struct kv_attn *a, const float *q, size_t m, float *out);
+
+static inline float
+kv_avx2_sum(__m256 v)
+{
+	__m128 a = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+
+	a = _mm_add_ps(a, _mm_movehl_ps(a, a));
+	return _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)));
+}
+
+/* Sixteen bytes of nibbles as 32 codes: the low ones, then the high ones. */
+static inline __m256i
+kv_avx2_nibbles(const uint8_t *p)
+{
+	__m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
+
+	return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(x, 4), x), _mm256_set1_epi8(15));
+}
+
+static inline float
+kv_avx2_half(const uint8_t *p)
+{
+	return _cvtsh_ss((unsigned short)(p[0] | p[1] << 8));
+}
+
+#endif
+#endif

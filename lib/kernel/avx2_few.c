@@ -1,0 +1,268 @@
+/*
+ * Products for one to four tokens: every weight is read once, in place, so that what counts is to keep the memory busy. Two rows at a time;
+ * sums of a row are in the order of its blocks, whoever computes it.
+ */
+#include "kernel/ops.h"
+
+#if defined __AVX2__
+#include <string.h>
+
+#include "kernel/avx2.h"
+#include "kernel/quant.h"
+
+enum { FEW_ROWS = 64, AHEAD = 4096 };	/* rows in one item of work; bytes ahead of the reading that are asked for */
+
+/* Sums of a row so far: of products, lane by lane, and of minima. */
+struct sums {
+	__m256 dot;
+	float min;
+};
+
+/* One token's products with the rows at p[0] and p[1], n blocks of 32 inputs: a [n] in group layout, x [n * 32]; out [2]. */
+typedef void product(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, const float *x, size_t t, float *out);
+
+static inline __m256i
+bytes_at(const void *p)
+{
+	return _mm256_loadu_si256((const __m256i *)p);
+}
+
+/* Codes without a sign times activations, in eight sums. Two products of at most 63 * 127 fit sixteen bits. */
+static inline __m256
+dot_codes(__m256i codes, __m256i q)
+{
+	return _mm256_cvtepi32_ps(_mm256_madd_epi16(_mm256_maddubs_epi16(codes, q), _mm256_set1_epi16(1)));
+}
+
+/* The same for codes from -128 to 127: |w| times the activation under w's sign. */
+static inline __m256
+dot_signed(__m256i w, __m256i q)
+{
+	return dot_codes(_mm256_abs_epi8(w), _mm256_sign_epi8(q, w));
+}
+
+static inline void
+add_block(struct sums *s, __m256 dot, float d, float min, const struct kv_avx2_act *a, size_t t)
+{
+	s->dot = _mm256_fmadd_ps(dot, _mm256_set1_ps(d * a->d[t]), s->dot);
+	s->min += min * a->s[t];
+}
+
+static inline void
+finish(const struct sums s[2], float *out)
+{
+	out[0] = kv_avx2_sum(s[0].dot) + s[0].min;
+	out[1] = kv_avx2_sum(s[1].dot) + s[1].min;
+}
+
+static void
+product_q4_0(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, const float *x, size_t t, float *out)
+{
+	struct sums s[2] = { { _mm256_setzero_ps(), 0 }, { _mm256_setzero_ps(), 0 } };
+
+	(void)x;
+	for (size_t b = 0; b < n; b++) {
+		__m256i q = bytes_at(a[b].q[t]);
+
+		for (size_t r = 0; r < 2; r++) {
+			const uint8_t *w = p[r] + b * 18;
+			float d = kv_avx2_half(w);
+
+			_mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
+			add_block(&s[r], dot_codes(kv_avx2_nibbles(w + 2), q), d, -8 * d, &a[b], t);
+		}
+	}
+	finish(s, out);
+}
+
+static void
+product_q4_1(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, const float *x, size_t t, float *out)
+{
+	struct sums s[2] = { { _mm256_setzero_ps(), 0 }, { _mm256_setzero_ps(), 0 } };
+
+	(void)x;
+	for (size_t b = 0; b < n; b++) {
+		__m256i q = bytes_at(a[b].q[t]);
+
+		for (size_t r = 0; r < 2; r++) {
+			const uint8_t *w = p[r] + b * 20;
+
+			_mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
+			add_block(&s[r], dot_codes(kv_avx2_nibbles(w + 4), q), kv_avx2_half(w), kv_avx2_half(w + 2), &a[b], t);
+		}
+	}
+	finish(s, out);
+}
+
+static void
+product_q8_0(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, const float *x, size_t t, float *out)
+{
+	struct sums s[2] = { { _mm256_setzero_ps(), 0 }, { _mm256_setzero_ps(), 0 } };
+
+	(void)x;
+	for (size_t b = 0; b < n; b++) {
+		__m256i q = bytes_at(a[b].q[t]);
+
+		for (size_t r = 0; r < 2; r++) {
+			const uint8_t *w = p[r] + b * 34;
+
+			_mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
+			add_block(&s[r], dot_signed(bytes_at(w + 2), q), kv_avx2_half(w), 0, &a[b], t);
+		}
+	}
+	finish(s, out);
+}
+
+/* Eight blocks of 32 under six-bit scales and minima. */
+static void
+product_q4_k(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, const float *x, size_t t, float *out)
+{
+	struct sums s[2] = { { _mm256_setzero_ps(), 0 }, { _mm256_setzero_ps(), 0 } };
+	const __m256i low = _mm256_set1_epi8(15);
+
+	(void)x;
+	for (size_t b = 0; b < n; b += 8)
+		for (size_t r = 0; r < 2; r++) {
+			const uint8_t *w = p[r] + b / 8 * 144;
+			float d = kv_avx2_half(w), dmin = kv_avx2_half(w + 2);
+
+			for (size_t g = 0; g < 8; g++) {
+				__m256i codes = bytes_at(w + 16 + g / 2 * 32);
+				int scale, min;
+
+				kv_scale_min(w + 4, (int)g, &scale, &min);
+				codes = _mm256_and_si256(g % 2 ? _mm256_srli_epi16(codes, 4) : codes, low);
+				add_block(&s[r], dot_codes(codes, bytes_at(a[b + g].q[t])), d * (float)scale, -dmin * (float)min, &a[b + g], t);
+			}
+			_mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
+			_mm_prefetch((const char *)w + AHEAD + 64, _MM_HINT_T0);
+		}
+	finish(s, out);
+}
+
+/* 32 of the 256 codes of Q6_K, from -32: number g of eight. */
+static inline __m256i
+codes_q6_k(const uint8_t *w, size_t g)
+{
+	const uint8_t *low = w + g / 4 * 64 + g % 2 * 32, *high = w + 128 + g / 4 * 32;
+	__m256i l = bytes_at(low), h = bytes_at(high);
+
+	if (g % 4 >= 2)
+		l = _mm256_srli_epi16(l, 4);
+	h = _mm256_srl_epi16(h, _mm_cvtsi32_si128((int)(g % 4) * 2));
+	l = _mm256_and_si256(l, _mm256_set1_epi8(15));
+	h = _mm256_slli_epi16(_mm256_and_si256(h, _mm256_set1_epi8(3)), 4);
+	return _mm256_sub_epi8(_mm256_or_si256(l, h), _mm256_set1_epi8(32));
+}
+
+/* Sixteen codes share a scale of eight bits: it goes into the products of sixteen bits (2 * 32 * 127 * 128 * 2 fits thirty-two). */
+static void
+product_q6_k(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, const float *x, size_t t, float *out)
+{
+	struct sums s[2] = { { _mm256_setzero_ps(), 0 }, { _mm256_setzero_ps(), 0 } };
+
+	(void)x;
+	for (size_t b = 0; b < n; b += 8)
+		for (size_t r = 0; r < 2; r++) {
+			const uint8_t *w = p[r] + b / 8 * 210;
+			float d = kv_avx2_half(w + 208);
+
+			for (size_t g = 0; g < 8; g++) {
+				__m256i codes = codes_q6_k(w, g), q = bytes_at(a[b + g].q[t]);
+				__m256i two = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(q, codes));
+				__m256i scale = _mm256_set_m128i(_mm_set1_epi16((int8_t)w[192 + 2 * g + 1]), _mm_set1_epi16((int8_t)w[192 + 2 * g]));
+
+				add_block(&s[r], _mm256_cvtepi32_ps(_mm256_madd_epi16(two, scale)), d, 0, &a[b + g], t);
+			}
+			for (size_t line = 0; line < 4; line++)
+				_mm_prefetch((const char *)w + AHEAD + 64 * line, _MM_HINT_T0);
+		}
+	finish(s, out);
+}
+
+/* Sixteen bits need no eight-bit activations. */
+static void
+product_f16(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, const float *x, size_t t, float *out)
+{
+	__m256 sum[2][4];
+
+	(void)a;
+	(void)t;
+	for (size_t k = 0; k < 4; k++)
+		sum[0][k] = sum[1][k] = _mm256_setzero_ps();
+	for (size_t b = 0; b < n; b++)
+		for (size_t k = 0; k < 4; k++) {
+			size_t i = b * KV_AVX2_BLOCK + 8 * k;
+			__m256 v = _mm256_loadu_ps(x + i);
+
+			for (size_t r = 0; r < 2; r++) {
+				const __m128i *w = (const __m128i *)(const void *)(p[r] + 2 * i);
+
+				_mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
+				sum[r][k] = _mm256_fmadd_ps(_mm256_cvtph_ps(_mm_loadu_si128(w)), v, sum[r][k]);
+			}
+		}
+	for (size_t r = 0; r < 2; r++)
+		out[r] = kv_avx2_sum(_mm256_add_ps(_mm256_add_ps(sum[r][0], sum[r][1]), _mm256_add_ps(sum[r][2], sum[r][3])));
+}
+
+static product *
+product_of(uint32_t type)
+{
+	switch (type) {
+	case KV_W_F16: return product_f16;
+	case KV_W_Q4_0: return product_q4_0;
+	case KV_W_Q4_1: return product_q4_1;
+	case KV_W_Q8_0: return product_q8_0;
+	case KV_W_Q4_K: return product_q4_k;
+	case KV_W_Q6_K: return product_q6_k;
+	default: return NULL;
+	}
+}
+
+bool
+kv_avx2_has_few(uint32_t type)
+{
+	return product_of(type) != NULL;
+}
+
+struct few {
+	const struct kv_weight *w;
+	const struct kv_avx2_act *a;	/* [n_in / 32] */
+	const float *x;			/* [m][n_in] */
+	size_t m;
+	float *y;			/* [m][n_out] */
+	bool add;
+	product *product;
+};
+
+static void
+few_rows(void *arg, size_t item, unsigned thread)
+{
+	const struct few *f = arg;
+	const struct kv_weight *w = f->w;
+	size_t first = item * FEW_ROWS, end = first + FEW_ROWS < w->n_out ? first + FEW_ROWS : w->n_out;
+
+	(void)thread;
+	for (size_t r = first; r < end; r += 2) {
+		size_t rows = end - r < 2 ? 1 : 2;
+		const uint8_t *p[2] = { w->data + r * w->row_bytes, w->data + (r + rows - 1) * w->row_bytes };
+
+		for (size_t t = 0; t < f->m; t++) {
+			float out[2], *y = f->y + t * w->n_out + r;
+
+			f->product(p, w->n_in / KV_AVX2_BLOCK, f->a, f->x + t * w->n_in, t, out);
+			for (size_t k = 0; k < rows; k++)
+				y[k] = f->add ? y[k] + out[k] : out[k];
+		}
+	}
+}
+
+void
+kv_avx2_few(struct kv_pool *pool, const struct kv_weight *w, const struct kv_avx2_act *a, const float *x, size_t m, float *y, bool add)
+{
+	struct few f = { w, a, x, m, y, add, product_of(w->type) };
+
+	kv_pool_run(pool, (w->n_out + FEW_ROWS - 1) / FEW_ROWS, few_rows, &f);
+}
+#endif

@@ -1,0 +1,151 @@
+#!/usr/bin/env bats
+# The format through the tools: golden files, what editors do with what they do not know, the second reader, file(1).
+
+load lib/kv.bash
+
+setup() {
+	files=$BATS_TEST_DIRNAME/files
+	formats=$BATS_TEST_DIRNAME/../formats
+	cd "$BATS_TEST_TMPDIR"
+}
+
+# The exit status that a golden file is named after.
+verdict() {
+	case ${1##*/} in
+	good-*) echo 0 ;;
+	bad-*) echo 3 ;;
+	unsupported-*) echo 4 ;;
+	esac
+}
+
+types() { kv-dump --tsv frames "$1" | cut -f 2 | tail -n +2 | tr '\n' ' '; }
+
+@test "golden files: readers end as the names say" {
+	for file in "$files"/*.kvs; do
+		want=$(verdict "$file")
+		if [ "$want" -eq 0 ]; then
+			kv-dump --verify "$file"
+			kv-dump --quick "$file"
+			[ "$(kv-dump --digest "$file")" = "$(kv-dump --json "$file" | jq_ .digest)" ]
+		else
+			refuse "$want" kv-dump --verify "$file"
+			says "${file##*/}"
+			[[ $file == */bad-after-* ]] || refuse "$want" kv-dump --json "$file"	# what stands before the garbage is whole
+		fi
+	done
+}
+
+@test "golden files: editors end as the names say, and write what verifies" {
+	for file in "$files"/*.kvs; do
+		want=$(verdict "$file")
+		for tool in "kv-evict --window -k 2" "kv-reposition --shift 1"; do
+			status=0
+			$tool -o edited.kvs "$file" 2>err || status=$?
+			if [ $status -eq 0 ]; then
+				kv-dump --verify edited.kvs
+				rm edited.kvs
+			fi
+			[ ! -e edited.kvs ]
+			[ $status -eq "$want" ] && continue
+			# Rows that an editor does not work on yet end it before their other faults do.
+			[ $status -eq 4 ] && grep -q 'this version reads' err || { echo "$tool $file: $status, want $want"; return 1; }
+		done
+	done
+}
+
+@test "editors keep what is safe to copy and drop what is not" {
+	kv-evict --window -k 2 "$files/good-unknown-safe.kvs" -o e.kvs
+	[[ $(types e.kvs) == *" aBCd "* ]]
+	kv-evict --window -k 2 "$files/good-unknown-private.kvs" -o e.kvs
+	[[ $(types e.kvs) == *" abCd "* ]]
+	kv-evict --window -k 2 "$files/good-unknown-unsafe.kvs" -o e.kvs
+	[[ $(types e.kvs) != *" aBCD "* ]]
+	kv-evict --window -k 2 "$files/good-unknown-third.kvs" -o e.kvs
+	[[ $(types e.kvs) != *" oBsQ "* ]]
+	# Nothing has gone: what it said is still true.
+	kv-evict --window -k 3 "$files/good-unknown-unsafe.kvs" -o e.kvs
+	[[ $(types e.kvs) == *" aBCD "* ]]
+	same e.kvs "$files/good-unknown-unsafe.kvs"
+	# Its bytes are those that came.
+	kv-evict --window -k 2 -u "$files/good-unknown-safe.kvs" | grep -aq something
+	# An ancillary frame that must be understood, or whose codec nobody here knows, is left out.
+	kv-evict --window -k 2 "$files/good-flag-must-ancillary.kvs" -o e.kvs
+	[[ $(types e.kvs) != *" oBSn "* ]]
+	kv-evict --window -k 2 "$files/good-codec2-ancillary.kvs" -o e.kvs
+	[[ $(types e.kvs) != *" oBSQ "* ]]
+}
+
+@test "observations: by row they go when rows go, by source they stay" {
+	kv-evict --window -k 2 "$files/good-tiny.kvs" -o e.kvs
+	[ "$(types e.kvs)" = "GEOM ROPE LAYR TOKS HIDN ENTS oBSQ oBSA KEYS VALS oBSn pROv pROv iNDX ENDS " ] ||
+		[ "$(types e.kvs)" = "GEOM ROPE LAYR TOKS HIDN ENTS oBSQ KEYS VALS oBSn pROv pROv iNDX ENDS " ]
+	kv-reposition --shift 3 "$files/good-tiny.kvs" -o r.kvs
+	[ "$(types r.kvs)" = "GEOM ROPE LAYR TOKS HIDN ENTS oBSQ oBSA KEYS VALS oBSn pROv pROv iNDX ENDS " ]
+}
+
+@test "what is critical and unknown is named" {
+	refuse 4 kv-evict --window -k 2 "$files/unsupported-critical.kvs"
+	says XYZW
+	refuse 4 kv-dump --verify "$files/unsupported-major.kvs"
+	says "format 2.0, this program reads 1.x"
+	refuse 4 kv-dump --verify "$files/unsupported-codec2.kvs"
+	says "codec 2"
+}
+
+@test "moving keys forwards them packed as they were" {
+	tiny_model
+	prose 200 >doc
+	kv-prefill doc -o s.kvs
+	kv-reposition --shift 5 s.kvs -o r.kvs
+	stored() { kv-dump --tsv frames "$1" | awk '$2 == "KEYS" || $2 == "VALS"' | cut -f 2-7,9-; }
+	diff <(stored s.kvs) <(stored r.kvs)
+	kv-reposition --shift 0 r.kvs | kv-dump --verify
+	kv-reposition --compact s.kvs --no-prov -o c1.kvs
+	kv-reposition --compact c1.kvs --no-prov -o c2.kvs
+	cmp c1.kvs c2.kvs
+}
+
+@test "bytes do not depend on threads, content not on the codec" {
+	tiny_model
+	prose 300 >doc
+	kv-prefill doc -o s.kvs
+	for codec in raw zlib; do
+		kv-evict --window -k 200 --codec $codec -@1 s.kvs >one
+		kv-evict --window -k 200 --codec $codec -@4 s.kvs >four
+		cmp one four
+		mv one $codec
+	done
+	same raw zlib
+	kv-evict --window -k 9999 --no-prov -u raw >again
+	cmp raw again
+}
+
+@test "the second reader agrees with kv-dump" {
+	cc -O1 -o kvs-min "$formats/kvs-min.c" -lz -lxxhash
+	tiny_model
+	prose 120 >doc
+	kv-prefill doc -o s.kvs
+	kv-prefill -u --observe all doc >u.kvs || kv-prefill -u doc >u.kvs
+	kv-evict --window -k 40 s.kvs -o e.kvs
+	kv-reposition --compact e.kvs -o r.kvs
+	kv-decode -n 3 --save d.kvs r.kvs >text
+	cat s.kvs r.kvs u.kvs >seq.kvs
+	for file in ./*.kvs "$files"/good-*.kvs; do
+		kv-dump --verify "$file"
+		./kvs-min <"$file" >listed
+		grep -E '^[0-9a-f]{32}  ' listed | cut -d ' ' -f 1 | diff <(kv-dump --digest "$file") -
+	done
+	for n in 1 64 1000 5000 $(($(wc -c <s.kvs) - 1)); do
+		head -c "$n" s.kvs >cut
+		run -3 ./kvs-min <cut
+	done
+}
+
+@test "file(1) knows snapshots" {
+	command -v file >/dev/null || skip "no file(1)"
+	[ "$(file -b -m "$formats/kvs.magic" "$files/good-tiny.kvs")" = "KV-cache snapshot, format 1.0" ]
+	[ "$(file -b -m "$formats/kvs.magic" "$files/good-minor.kvs")" = "KV-cache snapshot, format 1.1" ]
+	[ "$(file -b -m "$formats/kvs.magic" "$files/unsupported-major.kvs")" = "KV-cache snapshot, format 2.0" ]
+	[ "$(file -b --mime-type -m "$formats/kvs.magic" "$files/good-tiny.kvs")" = application/x-kv-snapshot ]
+	[[ $(file -b -m "$formats/kvs.magic" "$files/bad-magic.kvs") != *KV-cache* ]]
+}
