@@ -11,7 +11,7 @@
 #include "util/text.h"
 #include "util/version.h"
 
-enum { OPT_FROM = 400, OPT_OBSERVE, OPT_BATCH, OPT_CHUNK, OPT_EACH, OPT_TAKE, OPT_CONTINUE, OPT_HISTORY, OPT_DTYPE, OPT_PRECISION };
+enum { OPT_FROM = 400, OPT_OBSERVE, OPT_BATCH, OPT_CHUNK, OPT_FILL, OPT_RESERVE, OPT_EACH, OPT_TAKE, OPT_CONTINUE, OPT_HISTORY, OPT_DTYPE, OPT_PRECISION };
 
 static const struct kv_opt options[] = {
 	{ "model", 'm', "FILE", "GGUF model (default $KV_MODEL)" },
@@ -20,6 +20,8 @@ static const struct kv_opt options[] = {
 	{ "observe", OPT_OBSERVE, "LIST", "what to record: last=N queries (default 32), acc, nll; none" },
 	{ "batch", OPT_BATCH, "N", "tokens a forward pass (default 512)" },
 	{ "chunk", OPT_CHUNK, "N", "read in rounds of N tokens, each a forward pass" },
+	{ "fill", OPT_FILL, "N", "read until the fullest list holds N entries; if there is more text, --each, and on" },
+	{ "reserve", OPT_RESERVE, "N", "with --fill: leave at least N places free at the end (default 0)" },
 	{ "each", OPT_EACH, "PIPELINE", "what becomes of the cache after every round" },
 	{ "take", OPT_TAKE, "N", "stop after N tokens of text" },
 	{ "continue", OPT_CONTINUE, NULL, "with --from: the same text once more, from where the snapshot stopped" },
@@ -85,6 +87,14 @@ option(struct prefill *p, int key, const char *arg, struct kv_err *err)
 		if ((rc = kv_parse_int("--chunk", arg, 1, 1 << 16, &n, err)) == KV_OK)
 			p->rounds.chunk = (uint32_t)n;
 		return rc;
+	case OPT_FILL:
+		if ((rc = kv_parse_int("--fill", arg, 1, INT32_MAX, &n, err)) == KV_OK)
+			p->rounds.fill = (uint32_t)n;
+		return rc;
+	case OPT_RESERVE:
+		if ((rc = kv_parse_int("--reserve", arg, 0, INT32_MAX, &n, err)) == KV_OK)
+			p->rounds.reserve = (uint32_t)n;
+		return rc;
 	case OPT_EACH:
 		p->each_text = arg;
 		return KV_OK;
@@ -127,6 +137,11 @@ parse(struct prefill *p, struct kv_args *args, struct kv_err *err)
 	p->n_files = kv_args_operands(args, &p->files);
 	if (p->go_on && !p->from)
 		return kv_fail(err, KV_EUSAGE, "--continue needs the snapshot to go on from: name it with --from");
+	if (p->rounds.fill && (p->rounds.chunk || !p->each_text))
+		return kv_fail(err, KV_EUSAGE, p->rounds.chunk ? "--chunk or --fill: one way to cut rounds at a time" :
+			"--fill needs --each, which makes room again");
+	if (p->rounds.reserve && !p->rounds.fill)
+		return kv_fail(err, KV_EUSAGE, "--reserve goes with --fill");
 	if (p->rounds.chunk && p->rounds.feed.batch)
 		return kv_fail(err, KV_EUSAGE, "--batch does not go with --chunk: a chunk is its own batch");
 	if (p->from && p->dtype)

@@ -92,7 +92,7 @@ both() {
 }
 
 @test "pipelines that make no sense are usage errors, before any work" {
-	for pipe in '' 'kv-evict --tova -k 3 |' "kv-evict 'x" 'kv-evict --tovva -k 3' 'kv-evict --tova' 'kv-evict --list' 'kv-evict --tova -k 3 --dry-run'; do
+	for pipe in '' 'kv-evict --tova -k 3 |' 'kv-evict --tova -k $k |' "kv-evict 'x" 'kv-evict --tovva -k 3' 'kv-evict --tova' 'kv-evict --list' 'kv-evict --tova -k 3 --dry-run'; do
 		refuse 2 kv-prefill --chunk 16 --each "$pipe" doc
 		says "--each"
 	done
@@ -165,6 +165,32 @@ END
 	refuse 2 kv-prefill --continue doc
 }
 
+@test "--fill: the pot is emptied when it is full and more text waits" {
+	# tokens, reserve, entries at the end: a pot of 8, 4 kept
+	while read -r n reserve want; do
+		kv-prefill --take $n --fill 8 --reserve $reserve --each 'kv-evict --window -k 4 | kv-reposition --compact' doc -o f.kvs
+		got=$(kv-dump --json f.kvs | jq_ .entries.max)
+		[ "$got" -eq "$want" ] || { echo "$n $reserve: $got"; false; }
+		[ "$(kv-dump --json f.kvs | jq_ .next_pos)" -eq "$want" ]
+	done <<<'1 0 1
+		8 0 8
+		6 2 6
+		6 3 4
+		9 0 5
+		12 0 8
+		12 1 4
+		13 0 5
+		100 0 8
+		101 7 4'
+	both 'kv-evict --tova --scope head -k 24 | kv-reposition --compact' --fill 48
+	[ "$(kv-dump --json in.kvs | jq_ .entries.max)" -le 48 ]
+	refuse 5 kv-prefill --fill 8 --each 'kv-evict --window -k 8' doc
+	says "--fill 8"
+	refuse 2 kv-prefill --fill 8 doc
+	refuse 2 kv-prefill --fill 8 --chunk 8 --each 'kv-evict --window -k 4' doc
+	refuse 2 kv-prefill --reserve 8 doc
+}
+
 @test "--history: what is remembered of tokens that are gone" {
 	for h in all alive none; do
 		kv-prefill --history $h --observe nll --chunk 16 --each 'kv-evict --streaming -k 20 | kv-reposition --compact' doc -o $h.kvs
@@ -199,4 +225,34 @@ END
 	[ "$(tr '\n' ' ' <d)" = "$(tr '\n' ' ' <a)" ]
 	same a.kvs step.kvs
 	refuse 2 kv-decode --every 3 s.kvs
+}
+
+@test "examples: a log that grows, parts that arrive" {
+	export WORDS=4
+	echo "what is kept?" >question
+	watch() { "$BATS_TEST_DIRNAME/../examples/watch-log.sh" log question state; }
+	head -n 3 doc >log
+	printf 'half a li' >>log
+	watch >answer
+	[ -s answer ]
+	first=$(kv-dump --json state/current | jq_ .tokens)
+	[ "$first" -eq "$(head -n 3 doc | kv-prefill | kv-dump --json | jq_ .tokens)" ]
+	run -0 watch
+	[ -z "$output" ]
+	printf 'ne\n' >>log
+	run -0 watch
+	[ -n "$output" ]
+	[ "$(kv-dump --json state/current | jq_ .tokens)" -gt "$first" ]
+	[ "$(ls state/*.kvs | wc -l)" -eq 1 ]
+	echo new >log
+	run -0 watch
+	[ "$(readlink state/current)" = read-4.kvs ]
+
+	head -n 4 doc >a
+	tail -n +5 doc >b
+	KEEP=30 "$BATS_TEST_DIRNAME/../examples/by-part.sh" parts.kvs a b
+	kv-prefill a | kv-evict --tova -k 30 | kv-reposition --compact | kv-prefill --from - b | kv-evict --tova -k 30 | kv-reposition --compact -o want.kvs
+	same parts.kvs want.kvs
+	run ! env KEEP=30 "$BATS_TEST_DIRNAME/../examples/by-part.sh" parts.kvs missing
+	same parts.kvs want.kvs
 }

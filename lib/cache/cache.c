@@ -235,19 +235,12 @@ kv_cache_extend(struct kv_cache *c, uint32_t m, struct kv_err *err)
 enum kv_status
 kv_list_keep(struct kv_list *l, const uint32_t *keep, uint32_t n, struct kv_err *err)
 {
-	uint8_t *k, *v;
 	enum kv_status rc;
 
 	if (n == l->n)
 		return KV_OK;
-	if ((rc = kv_rows_gather(&l->k, l->n, keep, n, &k, err)) != KV_OK)
+	if ((rc = kv_rows_keep(&l->k, l->n, keep, n, err)) != KV_OK || (rc = kv_rows_keep(&l->v, l->n, keep, n, err)) != KV_OK)
 		return rc;
-	if ((rc = kv_rows_gather(&l->v, l->n, keep, n, &v, err)) != KV_OK) {
-		kv_block_free(k);
-		return rc;
-	}
-	kv_rows_replace(&l->k, k, n);
-	kv_rows_replace(&l->v, v, n);
 	for (uint32_t i = 0; i < n; i++) {
 		l->src[i] = l->src[keep[i]];
 		l->pos[i] = l->pos[keep[i]];

@@ -128,7 +128,7 @@ enum kv_status kv_rows_put(struct kv_rows *r, uint32_t first, uint32_t n, const 
 
 /*
  * Keeps the entries keep[0..n), ascending ranks, of one list and drops the rest. All of them: nothing happens. Different lists may be cut
- * at the same time.
+ * at the same time. On failure the list must not be used any more.
  */
 enum kv_status kv_list_keep(struct kv_list *l, const uint32_t *keep, uint32_t n, struct kv_err *err);
 

@@ -11,9 +11,11 @@ void kv_held_free(struct kv_held *list, size_t n);
 void kv_rows_free(struct kv_rows *r);
 /* Room for `need` rows; the first n are there already. Held rows are loaded. */
 enum kv_status kv_rows_reserve(struct kv_rows *r, uint32_t n, uint32_t need, struct kv_err *err);
-/* A new block with the rows keep[0..n), loaded or straight out of the held frames; r is as it was. */
-enum kv_status kv_rows_gather(const struct kv_rows *r, uint32_t n_rows, const uint32_t *keep, uint32_t n, uint8_t **out,
-	struct kv_err *err);
+/*
+ * Keeps the rows keep[0..n), ascending, of n_rows, straight out of the held frames if they are there. Loaded rows close up within their block
+ * as long as it stays half full: dropping one entry moves rows and copies nothing.
+ */
+enum kv_status kv_rows_keep(struct kv_rows *r, uint32_t n_rows, const uint32_t *keep, uint32_t n, struct kv_err *err);
 /* Puts a block of cap rows in the place of what r holds. */
 void kv_rows_replace(struct kv_rows *r, uint8_t *data, uint32_t cap);
 

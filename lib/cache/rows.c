@@ -83,8 +83,9 @@ copy_kept(uint8_t **dst, const uint8_t *rows, size_t size, uint32_t first, uint3
 	}
 }
 
-enum kv_status
-kv_rows_gather(const struct kv_rows *r, uint32_t n_rows, const uint32_t *keep, uint32_t n, uint8_t **out, struct kv_err *err)
+/* A new block with the rows kept, loaded or straight out of the held frames. */
+static enum kv_status
+gather(const struct kv_rows *r, uint32_t n_rows, const uint32_t *keep, uint32_t n, uint8_t **out, struct kv_err *err)
 {
 	size_t size = row_bytes(r);
 	uint8_t *data = kv_block_new(n, size), *dst = data;
@@ -124,6 +125,34 @@ kv_rows_replace(struct kv_rows *r, uint8_t *data, uint32_t cap)
 	r->cap = cap;
 	r->held = NULL;
 	r->n_held = 0;
+}
+
+static void
+close_up(struct kv_rows *r, const uint32_t *keep, uint32_t n)
+{
+	size_t size = row_bytes(r);
+
+	for (uint32_t i = 0, run; i < n; i += run) {
+		for (run = 1; i + run < n && keep[i + run] == keep[i] + run; run++)
+			;
+		if (keep[i] != i)
+			memmove(r->data + i * size, r->data + keep[i] * size, run * size);
+	}
+}
+
+enum kv_status
+kv_rows_keep(struct kv_rows *r, uint32_t n_rows, const uint32_t *keep, uint32_t n, struct kv_err *err)
+{
+	enum kv_status rc;
+	uint8_t *data = NULL;
+
+	if (r->data && n >= r->cap / 2) {
+		close_up(r, keep, n);
+		return KV_OK;
+	}
+	if ((rc = gather(r, n_rows, keep, n, &data, err)) == KV_OK)
+		kv_rows_replace(r, data, n);
+	return rc;
 }
 
 void

@@ -136,6 +136,20 @@ make_steps(struct kv_each *e, const struct kv_opt *common, struct kv_err *err)
 	return rc;
 }
 
+/* What goes to a shell is looked at now, as far as one can. */
+static enum kv_status
+check_pieces(const struct kv_each *e, struct kv_err *err)
+{
+	char **piece;
+	size_t n;
+	enum kv_status rc;
+
+	if ((rc = kv_sh_pieces(e->text, &piece, &n, err)) != KV_OK)
+		return kv_err_in(err, "--each");
+	free(piece);
+	return KV_OK;
+}
+
 enum kv_status
 kv_each_new(const char *pipeline, const struct kv_opt *common, struct kv_each **out, struct kv_err *err)
 {
@@ -146,7 +160,9 @@ kv_each_new(const char *pipeline, const struct kv_opt *common, struct kv_each **
 		rc = kv_fail_mem(err, "a pipeline");
 	else
 		rc = make_steps(e, common, err);
-	if (rc != KV_OK && rc != KV_END) {
+	if (rc == KV_END)
+		rc = check_pieces(e, err);
+	if (rc != KV_OK) {
 		kv_each_free(e);
 		return rc;
 	}

@@ -23,8 +23,8 @@ enum kv_status kv_prompt_option(struct kv_prompt_opts *o, int key, const char *a
 enum kv_status kv_prompt_ready(const struct kv_prompt_opts *o, struct kv_err *err);
 
 /*
- * Appends the ids that reading `text` behind the cache feeds; c NULL: at the beginning. shown (may be NULL) gets what is fed, as text, for --show-prompt; notes
- * gets lines worth saying on standard error.
+ * Appends the ids that reading `text` behind the cache feeds; c NULL: at the beginning. shown (may be NULL) gets what is fed, as text, for
+ * --show-prompt; notes gets lines worth saying on standard error.
  */
 enum kv_status kv_prompt_ids(struct kv_session *s, const struct kv_prompt_opts *o, const struct kv_cache *c, const struct kv_buf *text, struct kv_ids *ids, struct kv_buf *shown, struct kv_buf *notes, struct kv_err *err);
 

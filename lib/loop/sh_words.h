@@ -19,8 +19,8 @@ struct kv_commands {
 /* KV_END: there is more syntax in it than that, so that it takes a shell. KV_EUSAGE: an open quote, an empty command. */
 enum kv_status kv_sh_split(const char *text, struct kv_commands *out, struct kv_err *err);
 /*
- * The pieces between the bars of a pipeline, as text for a shell each: out [n], freed with free(). A text with more in it than commands, quotes,
- * variables, patterns and redirections is one piece. KV_EUSAGE as above.
+ * The pieces between the bars of a pipeline, as text for a shell each: out [n], freed with free(). A text with more in it than commands,
+ * quotes, variables, patterns and redirections is one piece. KV_EUSAGE: an empty piece.
  */
 enum kv_status kv_sh_pieces(const char *text, char ***out, size_t *n, struct kv_err *err);
 

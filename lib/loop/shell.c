@@ -1,6 +1,6 @@
 /*
- * A shell pipeline that runs as long as the job. A snapshot is larger than a pipe, so one thread writes it while the other reads the answer;
- * a pipe of its own tells the writer to give up when there is nothing left to wait for.
+ * A shell pipeline that runs as long as the job. A snapshot is larger than a pipe, so one thread writes it while the other reads the
+ * answer; a pipe of its own tells the writer to give up when there is nothing left to wait for.
  */
 #include "loop/shell.h"
 

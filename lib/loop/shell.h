@@ -7,8 +7,8 @@
 struct kv_shell;
 
 /*
- * Starts the commands of a pipeline, each by a shell of its own, so that the end of any of them is seen; what is more than a pipeline, by one
- * shell. Their standard error is ours.
+ * Starts the commands of a pipeline, each by a shell of its own, so that the end of any of them is seen; what is more than a pipeline, by
+ * one shell. Their standard error is ours.
  */
 enum kv_status kv_shell_start(const char *command, struct kv_shell **out, struct kv_err *err);
 

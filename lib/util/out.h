@@ -22,8 +22,8 @@ struct kv_out;
 enum kv_status kv_out_open(const char *path, bool binary, bool force, struct kv_out **out, struct kv_err *err);
 
 /*
- * Writes to a pipe that is open already and closes it at the end. Whoever reads it may hang up without ending this process: that is KV_EIO, as
- * it is when `stop` becomes readable or hangs up while the pipe is full. The calling threads must block SIGPIPE, the descriptor O_NONBLOCK.
+ * Writes to a pipe that is open already, O_NONBLOCK, and closes it at the end. Whoever reads it may hang up without ending this process:
+ * that is KV_EIO, as it is when `stop` becomes readable or hangs up while the pipe is full. Threads that write must block SIGPIPE.
  */
 enum kv_status kv_out_adopt(int fd, int stop, const char *name, struct kv_out **out, struct kv_err *err);
 

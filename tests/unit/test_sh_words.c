@@ -1,6 +1,8 @@
 /* Pipelines taken apart: what sh makes of them, and when it takes a shell. */
 #include "tap.h"
 
+#include <stdlib.h>
+
 #include "loop/sh_words.h"
 #include "util/mem.h"
 
@@ -29,9 +31,45 @@ shown(const char *text)
 	return (const char *)b.p;
 }
 
+/* "a $x|b": the pieces between bars. */
+static const char *
+pieces(const char *text)
+{
+	static struct kv_buf b;
+	struct kv_err err;
+	char **piece;
+	size_t n;
+
+	b.len = 0;
+	if (kv_sh_pieces(text, &piece, &n, &err) != KV_OK)
+		return "usage";
+	for (size_t i = 0; i < n; i++)
+		kv_buf_printf(&b, "%s%s", i ? "/" : "", piece[i]);
+	kv_buf_add(&b, "", 1);
+	free(piece);
+	return (const char *)b.p;
+}
+
+static void
+test_pieces(void)
+{
+	is_str(pieces("a $x | b *.c|c >d"), "a $x / b *.c/c >d", "pieces");
+	is_str(pieces("a"), "a", "one piece");
+	is_str(pieces("a '|' | b \"|\" \\| c"), "a '|' / b \"|\" \\| c", "bars in quotes");
+	is_str(pieces("a || b"), "a || b", "or takes one shell");
+	is_str(pieces("a | b; c"), "a | b; c", "so does a list");
+	is_str(pieces("a | (b | c)"), "a | (b | c)", "and a group");
+	is_str(pieces("a \"$(b | c)\" | d"), "a \"$(b | c)\" | d", "and a command within");
+	is_str(pieces("a ';&()' | b"), "a ';&()' / b", "but not in quotes");
+	is_str(pieces("a \"b"), "a \"b", "an open quote is for the shell to refuse");
+	is_str(pieces("a $x |"), "usage", "an empty piece");
+	is_str(pieces("| $x"), "usage", "an empty first piece");
+}
+
 int
 main(void)
 {
+	test_pieces();
 	is_str(shown("a"), "a", "one word");
 	is_str(shown("  a  b\tc "), "a,b,c", "white space");
 	is_str(shown("a|b -x | c"), "a|b,-x|c", "a pipeline");
