@@ -87,6 +87,23 @@ policies() {
 	awk -F'\t' 'NR == FNR { s[$1, $2, $4] = $5; next } s[$1, $2, $4] != $5 { exit 1 }' before after
 }
 
+@test "sums that missed some queries are refused, unless they will do" {
+	kv-prefill --observe acc -p "one two three four five six seven" | kv-prefill --from - --observe none -p "and more" -o stale.kvs
+	for p in h2o observed; do
+		refuse 5 kv-evict --$p -k 5 stale.kvs
+		says "--allow-stale"
+		kv-evict --$p -k 5 --allow-stale stale.kvs | kv-dump --verify
+	done
+	refuse 2 kv-evict --knorm -k 5 --allow-stale stale.kvs
+}
+
+@test "-v tells that a pyramid has become a column" {
+	run --separate-stderr kv-evict -v --pyramidkv --alloc kvpress -k 40 "$full" -o column.kvs
+	says "all layers get the same"
+	kv-evict --pyramidkv -k 40 --last 4 --pool none "$full" -o pyramid.kvs
+	kv-dump --tsv entries pyramid.kvs | awk -F'\t' 'NR > 1 && $2 == 0 { n[$1]++ } END { exit !(n[0] > n[1] && n[1] > n[2]) }'
+}
+
 @test "heads that keep different numbers of entries" {
 	kv-evict --adakv -k 44 --alpha 0 "$full" -o ada.kvs
 	kv-dump --tsv entries ada.kvs | awk 'NR > 1 { n[$1 " " $2]++ } END { for (i in n) print n[i] }' | sort -un >lengths

@@ -7,13 +7,22 @@
 #include "util/mem.h"
 
 /* What the base protects counts as one more than all that it scored in any head, as in kvpress; chunks are then judged whole. */
+static void
+score_ends(struct kv_choice *c)
+{
+	for (uint32_t i = 0; i < c->n; i++)
+		if (i < c->sinks || i >= c->n - c->newest)
+			c->score[i] = c->top + 1;
+	c->sinks = c->newest = 0;
+}
+
 static float
-chunk_mean(const struct kv_choice *c, uint32_t from, uint32_t to)
+mean_of(const float *score, uint32_t from, uint32_t to)
 {
 	double sum = 0;
 
 	for (uint32_t i = from; i < to; i++)
-		sum += i < c->sinks || i >= c->n - c->newest ? (double)c->top + 1 : (double)c->score[i];
+		sum += (double)score[i];
 	return (float)(sum / (to - from));
 }
 
@@ -37,16 +46,17 @@ keep(const struct kv_scene *s, unsigned layer, unsigned head, struct kv_choice *
 		rc = kv_select(c->score, c->n, c->k, c->sinks, c->newest, c->keep, err);
 		goto out;
 	}
+	score_ends(c);
 	for (uint32_t i = 0; i < chunks; i++)
-		mean[i] = chunk_mean(c, i * length, i + 1 < chunks ? (i + 1) * length : c->n);
+		mean[i] = mean_of(c->score, i * length, i + 1 < chunks ? (i + 1) * length : c->n);
 	k = k ? k : 1;
 	if (k < chunks && (rc = kv_select(mean, chunks, k, 0, 0, best, err)) != KV_OK)
 		goto out;
 	rc = KV_OK;
 	for (uint32_t j = 0; j < k; j++) {
-		uint32_t i = k < chunks ? best[j] : j;
+		uint32_t i = k < chunks ? best[j] : j, to = i + 1 < chunks ? (i + 1) * length : c->n;
 
-		for (uint32_t e = i * length; e < c->n && e < (i + 1) * length; e++)
+		for (uint32_t e = i * length; e < to; e++)
 			c->keep[kept++] = e;
 	}
 	c->k = kept;

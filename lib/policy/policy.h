@@ -52,7 +52,8 @@ struct kv_policy {
 	enum kv_status (*allot)(const struct kv_scene *s, unsigned layer, struct kv_choice *head, const char **remark, struct kv_err *err);
 	/*
 	 * Where the kept set is not the k best of the score: fills keep, which has room for n, and sets k. Called for k < n alone, list
-	 * (layer, head) being the first of those that share the choice. May change the scores, which are printed afterwards.
+	 * (layer, head) being the first of those that share the choice. May change scores and protected ends, which are printed
+	 * afterwards.
 	 */
 	enum kv_status (*keep)(const struct kv_scene *s, unsigned layer, unsigned head, struct kv_choice *c, struct kv_err *err);
 	/* What is done to the observations after each eviction, also where nothing had to go. */

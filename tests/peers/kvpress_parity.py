@@ -6,6 +6,7 @@ Both sides read the same token ids, ours from a snapshot with f32 rows. A set th
 within EPSILON of the cut, relative to the largest. Prints one line for each policy, length and budget, and fails if a set differs otherwise.
 `make parity` makes the virtual environment that this needs: kvpress 0.5.5, gguf."""
 import collections
+import math
 import os
 import subprocess
 import sys
@@ -27,8 +28,18 @@ def ratio_half(n, k):
     return 1 - (k + 0.5) / n    # int(n * (1 - ratio)) is k for all n and k tried; 1 - k / n is not
 
 
+def ratio_chunks(n, k):
+    return 1 - (k + 1e-6) / n   # int(chunks * (1 - ratio)) is chunks * k // n
+
+
 def ratio_exact(n, k):
-    return 1 - (k + 1e-6) / n   # for arithmetic that goes on with n * (1 - ratio)
+    """n * (1 - ratio) is k, for arithmetic that goes on with it and rounds halves to even."""
+    ratio = 1 - k / n
+    for _ in range(16):
+        if n * (1 - ratio) == k:
+            return ratio
+        ratio = math.nextafter(ratio, 0 if n * (1 - ratio) < k else 1)
+    return 1 - k / n
 
 
 # name, our options, press of a ratio, the ratio, does it see the attention of the forward pass itself?
@@ -39,7 +50,7 @@ CASES = [
     Case("StreamingLLM", "--streaming", StreamingLLMPress),
     Case("Knorm", "--knorm", KnormPress),
     Case("KeyDiff", "--keydiff", KeyDiffPress),
-    Case("ChunkKV", f"--chunkkv --base snapkv {VOTES}", lambda r: ChunkKVPress(SnapKVPress(r, **WINDOW)), ratio_exact),
+    Case("ChunkKV", f"--chunkkv --base snapkv {VOTES}", lambda r: ChunkKVPress(SnapKVPress(r, **WINDOW)), ratio_chunks),
     Case("Observed", "--observed", ObservedAttentionPress, ratio_half, True),
     Case("ExpectedAttention", "--expected-attention", ExpectedAttentionPress),
     Case("PyramidKV", f"--pyramidkv --alloc kvpress {VOTES} --beta 20", lambda r: PyramidKVPress(r, **WINDOW), ratio_exact),
