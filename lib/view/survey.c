@@ -17,7 +17,8 @@ struct pass {
 	struct kv_survey *s;
 	struct kvs_check *check;
 	struct kvs_digest *observed;
-	uint8_t *raw;			/* block [cap]: the payload in hand, decoded */
+	const uint8_t *raw;		/* the payload in hand, decoded: in place, or in scratch */
+	uint8_t *scratch;		/* block [cap] */
 	size_t cap;
 	uint64_t offset;		/* of the frame in hand, from the prologue */
 	struct kv_buf index;		/* what an iNDX frame must say by now */
@@ -42,30 +43,49 @@ decode(struct pass *p, const struct kvs_frame *f, struct kv_err *err)
 {
 	size_t n = (size_t)f->head.raw_len;
 
+	p->raw = f->payload;
+	if (f->head.codec == KVS_CODEC_RAW)
+		return KV_OK;
 	if (n > p->cap) {
-		kv_block_free(p->raw);
+		kv_block_free(p->scratch);
 		p->cap = 0;
-		if (!(p->raw = kv_block_new(n, 1)))
+		if (!(p->scratch = kv_block_new(n, 1)))
 			return kv_fail_mem(err, "a frame");
 		p->cap = n;
 	}
-	return kvs_decode(f, p->raw, err);
+	p->raw = p->scratch;
+	return kvs_decode(f, p->scratch, err);
 }
 
+/*
+ * Has one of n 16-bit numbers all the bits of exp, its exponent? Four at a time: where all are set the lane becomes zero, and taking one
+ * from it sets its top bit, which is else clear.
+ */
+static bool
+any_full(const uint8_t *p, uint32_t n, uint16_t exp)
+{
+	const uint64_t ones = 0x0001000100010001, mask = exp * ones;
+	uint64_t borrowed = 0;
+	uint32_t j = 0;
+	bool odd = false;
+
+	for (; j + 4 <= n; j += 4)
+		borrowed |= (~le64_get(p + 2 * (size_t)j) & mask) - ones;
+	for (; j < n; j++)
+		odd |= (le16_get(p + 2 * (size_t)j) & exp) == exp;
+	return odd || borrowed & ones << 15;
+}
+
+/* Is there a NaN or an infinity? Codes cannot hold one: their scales are finite. */
 static bool
 row_is_odd(const uint8_t *row, const struct kvs_rows *r)
 {
-	/* All ones in the exponent. Codes cannot hold such a value: their scales are finite. */
-	uint32_t exp = r->dtype == KVS_F16 ? 0x7c00u : r->dtype == KVS_BF16 ? 0x7f80u : 0x7f800000u;
 	bool odd = false;
 
-	if (r->dtype == KVS_CODES)
-		return false;
-	for (uint32_t j = 0; j < r->width; j++) {
-		uint32_t bits = r->dtype == KVS_F32 ? le32_get(row + 4 * (size_t)j) : le16_get(row + 2 * (size_t)j);
-
-		odd |= (bits & exp) == exp;
-	}
+	if (r->dtype == KVS_F16 || r->dtype == KVS_BF16)
+		return any_full(row, r->width, r->dtype == KVS_F16 ? 0x7c00 : 0x7f80);
+	for (uint32_t j = 0; j < r->width && r->dtype == KVS_F32; j++)
+		odd |= (le32_get(row + 4 * (size_t)j) & 0x7f800000u) == 0x7f800000u;
 	return odd;
 }
 
@@ -360,7 +380,7 @@ out:
 	kv_survey_free(p.s);
 	kvs_check_free(p.check);
 	kvs_digest_free(p.observed);
-	kv_block_free(p.raw);
+	kv_block_free(p.scratch);
 	kv_buf_free(&p.index);
 	return rc;
 }

@@ -7,6 +7,7 @@
 #include "tap.h"
 #include "cache/snapshot.h"
 #include "ggufbuild.h"
+#include "small_cache.h"
 #include "util/half.h"
 #include "view/view.h"
 
@@ -402,6 +403,56 @@ test_damage(struct kv_print *p, uint64_t length)
 	is_int(quick(), KV_ECORRUPT, "quick: empty");
 }
 
+static uint64_t
+odd_rows(const struct kv_cache *c)
+{
+	struct kv_survey *s = NULL;
+	struct kv_buf b = { 0 };
+	struct kvs_reader *r;
+	struct kv_in *in;
+	uint64_t n = UINT64_MAX;
+
+	small_save(c, KVS_PACK_RAW, &b);
+	if (kv_in_mem("it", b.p, b.len, &in, &err) != KV_OK || kvs_reader_new(in, &r, &err) != KV_OK)
+		exit(1);
+	if (kvs_reader_begin(r, &err) == KV_OK && kv_survey_read(r, &s, &err) == KV_OK)
+		n = s->odd_rows;
+	kv_survey_free(s);
+	kvs_reader_free(r);
+	kv_in_close(in);
+	kv_buf_free(&b);
+	return n;
+}
+
+/* An infinity is found wherever it stands in a row, and the largest numbers are none. */
+static void
+test_odd_values(void)
+{
+	static const uint16_t largest[] = { [KVS_F16] = 0xfbff, [KVS_BF16] = 0x7f7f }, infinite[] = { [KVS_F16] = 0x7c00, [KVS_BF16] = 0xff80 };
+	int bad = 0;
+
+	for (unsigned dtype = KVS_F16; dtype <= KVS_BF16; dtype++) {
+		struct kvs_geom *g = small_geom(1, 1, 1, 6);
+		struct kv_cache *c;
+		uint16_t *v;
+
+		g->layer[0].k_dtype = g->layer[0].v_dtype = (uint8_t)dtype;
+		c = small_cache(g);
+		small_feed(c, 3);
+		v = (uint16_t *)(void *)kv_cache_list(c, 0, 0)->v.data;
+		for (unsigned i = 0; i < 18; i++)
+			v[i] = largest[dtype];
+		bad += odd_rows(c) != 0;
+		for (unsigned i = 0; i < 18; i++) {
+			v[i] = infinite[dtype];
+			bad += odd_rows(c) != 1;
+			v[i] = largest[dtype];
+		}
+		kv_cache_free(c);
+	}
+	is_int(bad, 0, "infinities and the largest numbers in every place");
+}
+
 static void
 test_snapshot(struct kv_print *p, bool odd)
 {
@@ -453,5 +504,6 @@ main(void)
 	kv_cache_free(c);
 	kv_buf_free(&p.buf);
 	unlink(path);
+	test_odd_values();
 	return done_testing();
 }
