@@ -9,6 +9,7 @@ KV_CFLAGS = -ffp-contract=off -fno-math-errno -pthread $(WARN)
 # gcc 12 has dropped calls in numeric code as "pure"; these passes stay off where the numbers are made.
 KERNEL_CFLAGS = -O3 $(if $(findstring clang,$(shell $(CC) --version)),,-fno-ipa-cp -fno-ipa-pure-const -fno-ipa-modref)
 AVX2_CFLAGS = $(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),-mavx2 -mfma -mf16c -mbmi2)
+AVX512_CFLAGS = $(if $(AVX2_CFLAGS),$(AVX2_CFLAGS) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi)
 LIBS = -lopenblas -lpcre2-8 -ljansson -lxxhash -lz -lm
 WARN = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef \
 	-Wcast-qual -Wnull-dereference
@@ -32,6 +33,7 @@ $(O)/%.o: %.c
 $(O)/lib/kernel/%.o: EXTRA = $(KERNEL_CFLAGS)
 # Each level of the processor has files and flags of its own; what they make runs only where the processor has the level.
 $(O)/lib/kernel/avx2_%.o: EXTRA = $(KERNEL_CFLAGS) $(AVX2_CFLAGS)
+$(O)/lib/kernel/avx512_%.o: EXTRA = $(KERNEL_CFLAGS) $(AVX512_CFLAGS)
 $(O)/tests/%.o: KV_CPPFLAGS += -Itests/lib
 
 $(B)/lib/libkv.a: $(LIB_O)

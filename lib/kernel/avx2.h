@@ -7,7 +7,7 @@
 
 #include "kernel/ops.h"
 
-enum { KV_AVX2_GROUP = 4, KV_AVX2_BLOCK = 32 };
+enum { KV_AVX2_GROUP = 4, KV_AVX2_BLOCK = 32, KV_AVX2_ROWS = 16 };
 
 /*
  * 32 inputs of four tokens in eight bits: x = d q, |q| <= 127, and s = d times the sum of the q, for weights that have a minimum. A batch is
@@ -18,6 +18,15 @@ struct kv_avx2_act {
 	float d[KV_AVX2_GROUP], s[KV_AVX2_GROUP];
 };
 
+/* 16 rows of 32 inputs: codes [step][half][8 rows][4 inputs], w = d code + m. */
+struct kv_avx2_panel {
+	_Alignas(64) uint8_t q[KV_AVX2_BLOCK / 4][2][32];
+	float d[KV_AVX2_ROWS], m[KV_AVX2_ROWS];
+};
+
+/* Rows first … of w, all their blocks. What would be behind the last row repeats it; nobody looks at its results. */
+void kv_avx2_unpack(const struct kv_weight *w, size_t first, struct kv_avx2_panel *o);
+
 /* x [m][blocks * 32] -> out [(m + 3) / 4][blocks] */
 void kv_avx2_quantise(struct kv_pool *pool, const float *x, size_t m, size_t blocks, struct kv_avx2_act *out);
 
@@ -26,6 +35,10 @@ bool kv_avx2_has_few(uint32_t type);
 bool kv_avx2_has_many(uint32_t type);
 void kv_avx2_few(struct kv_pool *pool, const struct kv_weight *w, const struct kv_avx2_act *a, const float *x, size_t m, float *y, bool add);
 bool kv_avx2_many(struct kv_pool *pool, const struct kv_weight *w, const struct kv_avx2_act *a, size_t m, float *y, bool add);
+
+/* The whole product: quantised, by kv_avx2_few or by a kernel for batches; what has none, by the generic one. */
+typedef bool kv_avx2_batch(struct kv_pool *pool, const struct kv_weight *w, const struct kv_avx2_act *a, size_t m, float *y, bool add);
+bool kv_avx2_matmul_with(kv_avx2_batch *many, struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m, float *y, bool add);
 
 /* Attention of one token over rows in f16; other rows are left to the generic parts. */
 bool kv_avx2_attend(struct kv_pool *pool, const struct kv_attn *a, const float *q, size_t m, float *out);

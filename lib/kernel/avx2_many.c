@@ -11,13 +11,7 @@
 #include "kernel/quant.h"
 #include "util/mem.h"
 
-enum { ROWS = 16, STEPS = 8 };
-
-/* 16 rows of 32 inputs: codes [step][half][8 rows][4 inputs], w = d code + m. */
-struct panel {
-	uint8_t q[STEPS][2][32];
-	float d[ROWS], m[ROWS];
-};
+enum { ROWS = KV_AVX2_ROWS, STEPS = KV_AVX2_BLOCK / 4 };
 
 /* 32 codes of a row, from block b on, and what they are worth. */
 typedef __m256i load(const uint8_t *row, size_t b, float *d, float *m);
@@ -104,9 +98,8 @@ transpose(__m256i r[8])
 	}
 }
 
-/* Rows first … of w, all their blocks. What would be behind the last row repeats it; nobody looks at its results. */
-static void
-unpack(const struct kv_weight *w, size_t first, struct panel *o)
+void
+kv_avx2_unpack(const struct kv_weight *w, size_t first, struct kv_avx2_panel *o)
 {
 	load *from = load_of(w->type);
 
@@ -139,7 +132,7 @@ four_inputs(const int8_t *q)
 
 /* Four bits: 8 steps of 2 products of at most 15 * 127 stay below 2^15. */
 static inline __attribute__((always_inline)) void
-dot_four_bits(const struct panel *w, const struct kv_avx2_act *a, __m256i s[KV_AVX2_GROUP][2])
+dot_four_bits(const struct kv_avx2_panel *w, const struct kv_avx2_act *a, __m256i s[KV_AVX2_GROUP][2])
 {
 	const __m256i one = _mm256_set1_epi16(1);
 
@@ -166,7 +159,7 @@ dot_four_bits(const struct panel *w, const struct kv_avx2_act *a, __m256i s[KV_A
 
 /* Eight bits with a sign: two products of at most 128 * 127 fit, no more. */
 static inline __attribute__((always_inline)) void
-dot_eight_bits(const struct panel *w, const struct kv_avx2_act *a, __m256i s[KV_AVX2_GROUP][2])
+dot_eight_bits(const struct kv_avx2_panel *w, const struct kv_avx2_act *a, __m256i s[KV_AVX2_GROUP][2])
 {
 	const __m256i one = _mm256_set1_epi16(1);
 
@@ -188,7 +181,7 @@ dot_eight_bits(const struct panel *w, const struct kv_avx2_act *a, __m256i s[KV_
 
 /* out [4][16] = four tokens times a panel of n blocks */
 static inline __attribute__((always_inline)) void
-multiply(const struct panel *w, const struct kv_avx2_act *a, size_t n, bool eight_bits, float out[KV_AVX2_GROUP][ROWS])
+multiply(const struct kv_avx2_panel *w, const struct kv_avx2_act *a, size_t n, bool eight_bits, float out[KV_AVX2_GROUP][ROWS])
 {
 	memset(out, 0, KV_AVX2_GROUP * sizeof *out);
 	for (size_t b = 0; b < n; b++, w++, a++) {
@@ -210,13 +203,13 @@ multiply(const struct panel *w, const struct kv_avx2_act *a, size_t n, bool eigh
 }
 
 static void
-multiply_four_bits(const struct panel *w, const struct kv_avx2_act *a, size_t n, float out[KV_AVX2_GROUP][ROWS])
+multiply_four_bits(const struct kv_avx2_panel *w, const struct kv_avx2_act *a, size_t n, float out[KV_AVX2_GROUP][ROWS])
 {
 	multiply(w, a, n, false, out);
 }
 
 static void
-multiply_eight_bits(const struct panel *w, const struct kv_avx2_act *a, size_t n, float out[KV_AVX2_GROUP][ROWS])
+multiply_eight_bits(const struct kv_avx2_panel *w, const struct kv_avx2_act *a, size_t n, float out[KV_AVX2_GROUP][ROWS])
 {
 	multiply(w, a, n, true, out);
 }
@@ -227,7 +220,7 @@ struct many {
 	size_t m;
 	float *y;			/* [m][n_out] */
 	bool add;
-	struct panel *panel;		/* [threads][n_in / 32] */
+	struct kv_avx2_panel *panel;		/* [threads][n_in / 32] */
 };
 
 static void
@@ -236,10 +229,10 @@ panel_rows(void *arg, size_t item, unsigned thread)
 	const struct many *z = arg;
 	const struct kv_weight *w = z->w;
 	size_t blocks = w->n_in / KV_AVX2_BLOCK, first = item * ROWS, rows = w->n_out - first < ROWS ? w->n_out - first : ROWS;
-	struct panel *panel = z->panel + thread * blocks;
+	struct kv_avx2_panel *panel = z->panel + thread * blocks;
 	_Alignas(32) float out[KV_AVX2_GROUP][ROWS];
 
-	unpack(w, first, panel);
+	kv_avx2_unpack(w, first, panel);
 	for (size_t at = 0; at < z->m; at += KV_AVX2_GROUP) {
 		size_t tokens = z->m - at < KV_AVX2_GROUP ? z->m - at : KV_AVX2_GROUP;
 

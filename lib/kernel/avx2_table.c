@@ -81,8 +81,8 @@ kv_avx2_quantise(struct kv_pool *pool, const float *x, size_t m, size_t blocks, 
 		kv_pool_run(pool, groups, quantise_group, &z);
 }
 
-static bool
-matmul(struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m, float *y, bool add)
+bool
+kv_avx2_matmul_with(kv_avx2_batch *many, struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m, float *y, bool add)
 {
 	size_t blocks = w->n_in / KV_AVX2_BLOCK;
 	bool few = m <= KV_AVX2_GROUP, done = true;
@@ -96,9 +96,15 @@ matmul(struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m
 	if (few)
 		kv_avx2_few(pool, w, a, x, m, y, add);
 	else
-		done = kv_avx2_many(pool, w, a, m, y, add);
+		done = many(pool, w, a, m, y, add);
 	kv_block_free(a);
 	return done;
+}
+
+static bool
+matmul(struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m, float *y, bool add)
+{
+	return kv_avx2_matmul_with(kv_avx2_many, pool, w, x, m, y, add);
 }
 
 const struct kv_ops kv_ops_avx2 = {

@@ -75,7 +75,7 @@ kv_ops_choose(const char *cap, const struct kv_ops **out, struct kv_err *err)
 	*out = &kv_ops_generic;
 #if defined __x86_64__
 	if (level >= KV_AVX2)
-		*out = &kv_ops_avx2;
+		*out = level >= KV_AVX512 ? &kv_ops_avx512 : &kv_ops_avx2;
 #endif
 	return KV_OK;
 }

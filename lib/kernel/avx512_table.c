@@ -1,0 +1,137 @@
+/*
+ * The level avx512: products for a batch by VNNI, whose sums of four products need no more care for sixteen bits. A panel of sixteen rows is
+ * unpacked as at the level avx2, and so is all else done.
+ */
+#include "kernel/ops.h"
+
+#if defined __AVX512VNNI__
+#include <string.h>
+
+#include "kernel/avx2.h"
+#include "kernel/generic.h"
+#include "kernel/quant.h"
+#include "util/mem.h"
+
+enum { ROWS = KV_AVX2_ROWS, GROUP = KV_AVX2_GROUP, GROUPS = 2, STEPS = KV_AVX2_BLOCK / 4 };
+
+struct many {
+	const struct kv_weight *w;
+	const struct kv_avx2_act *a;	/* [(m + 3) / 4][n_in / 32] */
+	size_t m;
+	float *y;			/* [m][n_out] */
+	bool add;
+	struct kv_avx2_panel *panel;	/* [threads][n_in / 32] */
+};
+
+/* Codes with a sign become codes from 0 to 255, with a minimum: w = d (code - 128). */
+static void
+lift(struct kv_avx2_panel *p, size_t n)
+{
+	for (; n; n--, p++) {
+		for (size_t k = 0; k < STEPS; k++) {
+			__m512i *q = (__m512i *)(void *)p->q[k][0];
+
+			_mm512_store_si512(q, _mm512_xor_si512(_mm512_load_si512(q), _mm512_set1_epi8(-128)));
+		}
+		_mm512_storeu_ps(p->m, _mm512_mul_ps(_mm512_loadu_ps(p->d), _mm512_set1_ps(-128)));
+	}
+}
+
+/* out [groups * 4][16] = groups of four tokens, n blocks of activations apart, times a panel */
+static inline __attribute__((always_inline)) void
+multiply(const struct kv_avx2_panel *w, const struct kv_avx2_act *a, size_t n, size_t groups, float (*out)[ROWS])
+{
+	__m512 acc[GROUPS * GROUP];
+
+	for (size_t t = 0; t < groups * GROUP; t++)
+		acc[t] = _mm512_setzero_ps();
+	for (size_t b = 0; b < n; b++, w++, a++) {
+		__m512 d = _mm512_loadu_ps(w->d), m = _mm512_loadu_ps(w->m);
+		__m512i s[GROUPS * GROUP];
+
+#pragma GCC unroll 8
+		for (size_t t = 0; t < groups * GROUP; t++)
+			s[t] = _mm512_setzero_si512();
+#pragma GCC unroll 8
+		for (size_t k = 0; k < STEPS; k++) {
+			__m512i codes = _mm512_load_si512(w->q[k][0]);
+
+#pragma GCC unroll 8
+			for (size_t t = 0; t < groups * GROUP; t++) {
+				int32_t word;
+
+				memcpy(&word, a[t / GROUP * n].q[t % GROUP] + 4 * k, sizeof word);
+				s[t] = _mm512_dpbusd_epi32(s[t], codes, _mm512_set1_epi32(word));
+			}
+		}
+#pragma GCC unroll 8
+		for (size_t t = 0; t < groups * GROUP; t++) {
+			const struct kv_avx2_act *x = a + t / GROUP * n;
+
+			acc[t] = _mm512_fmadd_ps(m, _mm512_set1_ps(x->s[t % GROUP]), acc[t]);
+			acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(s[t]), _mm512_mul_ps(d, _mm512_set1_ps(x->d[t % GROUP])), acc[t]);
+		}
+	}
+	for (size_t t = 0; t < groups * GROUP; t++)
+		_mm512_storeu_ps(out[t], acc[t]);
+}
+
+static void
+panel_rows(void *arg, size_t item, unsigned thread)
+{
+	const struct many *z = arg;
+	const struct kv_weight *w = z->w;
+	size_t blocks = w->n_in / KV_AVX2_BLOCK, first = item * ROWS, rows = w->n_out - first < ROWS ? w->n_out - first : ROWS;
+	struct kv_avx2_panel *panel = z->panel + thread * blocks;
+	__mmask16 mask = (__mmask16)((1u << rows) - 1);
+	float out[GROUPS * GROUP][ROWS];
+
+	kv_avx2_unpack(w, first, panel);
+	if (w->type == KV_W_Q8_0)
+		lift(panel, blocks);
+	for (size_t at = 0; at < z->m; at += GROUPS * GROUP) {
+		size_t tokens = z->m - at < GROUPS * GROUP ? z->m - at : GROUPS * GROUP;
+
+		if (tokens > GROUP)
+			multiply(panel, z->a + at / GROUP * blocks, blocks, 2, out);
+		else
+			multiply(panel, z->a + at / GROUP * blocks, blocks, 1, out);
+		for (size_t t = 0; t < tokens; t++) {
+			float *y = z->y + (at + t) * w->n_out + first;
+			__m512 v = _mm512_loadu_ps(out[t]);
+
+			_mm512_mask_storeu_ps(y, mask, z->add ? _mm512_add_ps(_mm512_maskz_loadu_ps(mask, y), v) : v);
+		}
+	}
+}
+
+static bool
+many(struct kv_pool *pool, const struct kv_weight *w, const struct kv_avx2_act *a, size_t m, float *y, bool add)
+{
+	struct many z = { w, a, m, y, add, kv_block_new(kv_pool_threads(pool), w->n_in / KV_AVX2_BLOCK * sizeof *z.panel) };
+
+	if (!z.panel)
+		return false;
+	kv_pool_run(pool, (w->n_out + ROWS - 1) / ROWS, panel_rows, &z);
+	kv_block_free(z.panel);
+	return true;
+}
+
+static bool
+matmul(struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m, float *y, bool add)
+{
+	return kv_avx2_matmul_with(many, pool, w, x, m, y, add);
+}
+
+const struct kv_ops kv_ops_avx512 = {
+	.level = "avx512",
+	.batch = 512,
+	.embed = kv_generic_embed,
+	.rmsnorm = kv_generic_rmsnorm,
+	.matmul = matmul,
+	.add_bias = kv_generic_add_bias,
+	.rope = kv_generic_rope,
+	.attend = kv_avx2_attend,
+	.activate = kv_generic_activate,
+};
+#endif
