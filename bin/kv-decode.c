@@ -254,7 +254,7 @@ answer(void *arg, struct kv_cache *c, struct kv_err *err)
 	if ((rc = kv_generate(&d->session, c, &d->gen, kv_render_token, &render, &made, err)) != KV_OK || (rc = kv_render_end(&render, err)) != KV_OK)
 		return rc;
 	kv_tool_say(&d->tool, 1, "%u entries reused, %zu prompt tokens (%.0f/s), %llu tokens made (%.1f/s), first after %.2f s", reused, n,
-		rate((double)n, fed - begin), (unsigned long long)made.n, rate((double)made.n, made.seconds), made.first ? made.first - d->begin : 0);
+		rate((double)n, fed - begin), (unsigned long long)made.n, rate((double)made.n, made.seconds), made.first > 0 ? made.first - d->begin : 0);
 	return d->save ? save(d, c, err) : KV_OK;
 }
 

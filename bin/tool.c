@@ -32,7 +32,7 @@ const struct kv_opt kv_common_options[] = {
 static const int silent_options[] = { 'o', '@', OPT_CODEC, 'u', 'q', 'v', 'f', OPT_MEM_LIMIT, 0 };
 
 /* One write, so that lines of the stages of a pipeline do not mix. */
-static void
+__attribute__((format(printf, 2, 0))) static void
 say(const struct kv_tool *t, const char *fmt, va_list ap)
 {
 	char line[1024];

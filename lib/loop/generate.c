@@ -201,7 +201,7 @@ loop(struct run *r, struct kv_generated *out, struct kv_err *err)
 	while (out->n < r->g->max_tokens) {
 		if ((rc = next_token(r, &id, err)) != KV_OK)
 			return rc;
-		if (!out->first)
+		if (out->first <= 0)
 			out->first = kv_now();
 		if (!r->g->ignore_eos && kv_token_stops(r->s->tokenizer, id)) {
 			out->finish = KV_FINISH_EOS;

@@ -41,7 +41,7 @@ enum kv_finish { KV_FINISH_LENGTH, KV_FINISH_EOS, KV_FINISH_STOP };
 struct kv_generated {
 	uint64_t n;			/* tokens made, the stop token not counted */
 	enum kv_finish finish;
-	double first, seconds;		/* kv_now() at the first token; seconds in all */
+	double first, seconds;		/* kv_now() at the first token, 0 = there was none; seconds in all */
 };
 
 typedef enum kv_status kv_sink(void *arg, const struct kv_token_out *t, struct kv_err *err);
