@@ -25,6 +25,8 @@ missing() {
 	python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
 	[ "$1" = test ] || return 0
 	command -v bats >/dev/null || echo bats
+	command -v c++ >/dev/null || echo g++	# the public header compiles as C++ too
+	command -v pkg-config >/dev/null || echo pkg-config
 	command -v mandoc >/dev/null || echo mandoc
 	command -v col >/dev/null || echo bsdextrautils
 	command -v script >/dev/null || echo bsdutils
