@@ -34,11 +34,28 @@ void kv_avx2_quantise(struct kv_pool *pool, const float *x, size_t m, size_t blo
 bool kv_avx2_has_few(uint32_t type);
 bool kv_avx2_has_many(uint32_t type);
 void kv_avx2_few(struct kv_pool *pool, const struct kv_weight *w, const struct kv_avx2_act *a, const float *x, size_t m, float *y, bool add);
-bool kv_avx2_many(struct kv_pool *pool, const struct kv_weight *w, const struct kv_avx2_act *a, size_t m, float *y, bool add);
 
-/* The whole product: quantised, by kv_avx2_few or by a kernel for batches; what has none, by the generic one. */
-typedef bool kv_avx2_batch(struct kv_pool *pool, const struct kv_weight *w, const struct kv_avx2_act *a, size_t m, float *y, bool add);
-bool kv_avx2_matmul_with(kv_avx2_batch *many, struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m, float *y, bool add);
+/* The product of a batch, sixteen rows of w an item of the pool. */
+struct kv_avx2_batch {
+	const struct kv_weight *w;
+	const struct kv_avx2_act *a;		/* [(m + 3) / 4][n_in / 32] */
+	size_t m;
+	float *y;				/* [m][n_out] */
+	bool add;
+	struct kv_avx2_panel *panel;		/* [threads][n_in / 32] */
+};
+
+typedef void kv_avx2_rows(void *batch, size_t item, unsigned thread);
+kv_avx2_rows kv_avx2_many;
+
+/* The whole product: quantised, by kv_avx2_few or, for more tokens, by `many`; of a type that has no kernel, the generic one. */
+bool kv_avx2_matmul_with(kv_avx2_rows *many, struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m, float *y, bool add);
+
+/* The table of a level that differs from avx2 in its matrix product. */
+#define KV_AVX2_OPS(name, product) { \
+	.level = name, .batch = 512, .embed = kv_generic_embed, .rmsnorm = kv_generic_rmsnorm, .matmul = product, \
+	.add_bias = kv_generic_add_bias, .rope = kv_generic_rope, .attend = kv_avx2_attend, .activate = kv_generic_activate, \
+}
 
 /* Attention of one token over rows in f16; other rows are left to the generic parts. */
 bool kv_avx2_attend(struct kv_pool *pool, const struct kv_attn *a, const float *q, size_t m, float *out);

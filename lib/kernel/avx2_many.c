@@ -9,7 +9,6 @@
 
 #include "kernel/avx2.h"
 #include "kernel/quant.h"
-#include "util/mem.h"
 
 enum { ROWS = KV_AVX2_ROWS, STEPS = KV_AVX2_BLOCK / 4 };
 
@@ -214,19 +213,10 @@ multiply_eight_bits(const struct kv_avx2_panel *w, const struct kv_avx2_act *a, 
 	multiply(w, a, n, true, out);
 }
 
-struct many {
-	const struct kv_weight *w;
-	const struct kv_avx2_act *a;	/* [(m + 3) / 4][n_in / 32] */
-	size_t m;
-	float *y;			/* [m][n_out] */
-	bool add;
-	struct kv_avx2_panel *panel;		/* [threads][n_in / 32] */
-};
-
-static void
-panel_rows(void *arg, size_t item, unsigned thread)
+void
+kv_avx2_many(void *arg, size_t item, unsigned thread)
 {
-	const struct many *z = arg;
+	const struct kv_avx2_batch *z = arg;
 	const struct kv_weight *w = z->w;
 	size_t blocks = w->n_in / KV_AVX2_BLOCK, first = item * ROWS, rows = w->n_out - first < ROWS ? w->n_out - first : ROWS;
 	struct kv_avx2_panel *panel = z->panel + thread * blocks;
@@ -247,17 +237,5 @@ panel_rows(void *arg, size_t item, unsigned thread)
 				y[r] = z->add ? y[r] + out[t][r] : out[t][r];
 		}
 	}
-}
-
-bool
-kv_avx2_many(struct kv_pool *pool, const struct kv_weight *w, const struct kv_avx2_act *a, size_t m, float *y, bool add)
-{
-	struct many z = { w, a, m, y, add, kv_block_new(kv_pool_threads(pool), w->n_in / KV_AVX2_BLOCK * sizeof *z.panel) };
-
-	if (!z.panel)
-		return false;
-	kv_pool_run(pool, (w->n_out + ROWS - 1) / ROWS, panel_rows, &z);
-	kv_block_free(z.panel);
-	return true;
 }
 #endif

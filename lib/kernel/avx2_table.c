@@ -81,8 +81,20 @@ kv_avx2_quantise(struct kv_pool *pool, const float *x, size_t m, size_t blocks, 
 		kv_pool_run(pool, groups, quantise_group, &z);
 }
 
+static bool
+by_panels(kv_avx2_rows *many, struct kv_pool *pool, struct kv_avx2_batch b)
+{
+	const struct kv_weight *w = b.w;
+
+	if (!(b.panel = kv_block_new(kv_pool_threads(pool), w->n_in / KV_AVX2_BLOCK * sizeof *b.panel)))
+		return false;
+	kv_pool_run(pool, (w->n_out + KV_AVX2_ROWS - 1) / KV_AVX2_ROWS, many, &b);
+	kv_block_free(b.panel);
+	return true;
+}
+
 bool
-kv_avx2_matmul_with(kv_avx2_batch *many, struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m, float *y, bool add)
+kv_avx2_matmul_with(kv_avx2_rows *many, struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m, float *y, bool add)
 {
 	size_t blocks = w->n_in / KV_AVX2_BLOCK;
 	bool few = m <= KV_AVX2_GROUP, done = true;
@@ -96,7 +108,7 @@ kv_avx2_matmul_with(kv_avx2_batch *many, struct kv_pool *pool, const struct kv_w
 	if (few)
 		kv_avx2_few(pool, w, a, x, m, y, add);
 	else
-		done = many(pool, w, a, m, y, add);
+		done = by_panels(many, pool, (struct kv_avx2_batch){ w, a, m, y, add, NULL });
 	kv_block_free(a);
 	return done;
 }
@@ -107,15 +119,5 @@ matmul(struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m
 	return kv_avx2_matmul_with(kv_avx2_many, pool, w, x, m, y, add);
 }
 
-const struct kv_ops kv_ops_avx2 = {
-	.level = "avx2",
-	.batch = 512,
-	.embed = kv_generic_embed,
-	.rmsnorm = kv_generic_rmsnorm,
-	.matmul = matmul,
-	.add_bias = kv_generic_add_bias,
-	.rope = kv_generic_rope,
-	.attend = kv_avx2_attend,
-	.activate = kv_generic_activate,
-};
+const struct kv_ops kv_ops_avx2 = KV_AVX2_OPS("avx2", matmul);
 #endif

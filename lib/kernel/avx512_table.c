@@ -10,18 +10,8 @@
 #include "kernel/avx2.h"
 #include "kernel/generic.h"
 #include "kernel/quant.h"
-#include "util/mem.h"
 
 enum { ROWS = KV_AVX2_ROWS, GROUP = KV_AVX2_GROUP, GROUPS = 2, STEPS = KV_AVX2_BLOCK / 4 };
-
-struct many {
-	const struct kv_weight *w;
-	const struct kv_avx2_act *a;	/* [(m + 3) / 4][n_in / 32] */
-	size_t m;
-	float *y;			/* [m][n_out] */
-	bool add;
-	struct kv_avx2_panel *panel;	/* [threads][n_in / 32] */
-};
 
 /* Codes with a sign become codes from 0 to 255, with a minimum: w = d (code - 128). */
 static void
@@ -77,9 +67,9 @@ multiply(const struct kv_avx2_panel *w, const struct kv_avx2_act *a, size_t n, s
 }
 
 static void
-panel_rows(void *arg, size_t item, unsigned thread)
+many(void *arg, size_t item, unsigned thread)
 {
-	const struct many *z = arg;
+	const struct kv_avx2_batch *z = arg;
 	const struct kv_weight *w = z->w;
 	size_t blocks = w->n_in / KV_AVX2_BLOCK, first = item * ROWS, rows = w->n_out - first < ROWS ? w->n_out - first : ROWS;
 	struct kv_avx2_panel *panel = z->panel + thread * blocks;
@@ -106,32 +96,10 @@ panel_rows(void *arg, size_t item, unsigned thread)
 }
 
 static bool
-many(struct kv_pool *pool, const struct kv_weight *w, const struct kv_avx2_act *a, size_t m, float *y, bool add)
-{
-	struct many z = { w, a, m, y, add, kv_block_new(kv_pool_threads(pool), w->n_in / KV_AVX2_BLOCK * sizeof *z.panel) };
-
-	if (!z.panel)
-		return false;
-	kv_pool_run(pool, (w->n_out + ROWS - 1) / ROWS, panel_rows, &z);
-	kv_block_free(z.panel);
-	return true;
-}
-
-static bool
 matmul(struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m, float *y, bool add)
 {
 	return kv_avx2_matmul_with(many, pool, w, x, m, y, add);
 }
 
-const struct kv_ops kv_ops_avx512 = {
-	.level = "avx512",
-	.batch = 512,
-	.embed = kv_generic_embed,
-	.rmsnorm = kv_generic_rmsnorm,
-	.matmul = matmul,
-	.add_bias = kv_generic_add_bias,
-	.rope = kv_generic_rope,
-	.attend = kv_avx2_attend,
-	.activate = kv_generic_activate,
-};
+const struct kv_ops kv_ops_avx512 = KV_AVX2_OPS("avx512", matmul);
 #endif
