@@ -8,7 +8,7 @@
 #include "util/text.h"
 #include "view/view.h"
 
-enum { OPT_JSON = 400, OPT_TSV, OPT_PPL, OPT_TEXT, OPT_LAYER, OPT_HEAD, OPT_VERIFY, OPT_QUICK, OPT_DIGEST, OPT_COLOR };
+enum { OPT_JSON = 400, OPT_TSV, OPT_PPL, OPT_TEXT, OPT_LAYER, OPT_HEAD, OPT_VERIFY, OPT_QUICK, OPT_DIGEST, OPT_DIFF, OPT_COLOR };
 
 static const struct kv_opt options[] = {
 	{ "json", OPT_JSON, NULL, "one JSON object per snapshot" },
@@ -20,6 +20,7 @@ static const struct kv_opt options[] = {
 	{ "verify", OPT_VERIFY, NULL, "check everything; silent when good" },
 	{ "quick", OPT_QUICK, NULL, "check only how the file begins and ends" },
 	{ "digest", OPT_DIGEST, NULL, "the content digest" },
+	{ "diff", OPT_DIFF, NULL, "what differs between two snapshots; exit 0: nothing, 1: something, 2 and up: trouble" },
 	{ "model", 'm', "FILE", "GGUF model whose vocabulary turns ids into text (default $KV_MODEL)" },
 	{ "color", OPT_COLOR, "WHEN", "auto (default), always or never" },
 	{ 0 },
@@ -47,6 +48,8 @@ struct dump {
 	struct kvs_geom *vocabulary;	/* the model's, for comparing */
 	struct kv_print print;
 	uint64_t printed;		/* snapshots so far, of all files */
+	struct kv_cache *other;		/* --diff: the first of the two */
+	bool different;
 };
 
 static bool
@@ -76,7 +79,7 @@ static enum kv_status
 set_mode(struct dump *d, int key, struct kv_err *err)
 {
 	if (d->mode && d->mode != key)
-		return kv_fail(err, KV_EUSAGE, "one of --json, --tsv, --ppl, --text, --verify, --quick and --digest at a time");
+		return kv_fail(err, KV_EUSAGE, "one of --json, --tsv, --ppl, --text, --verify, --quick, --digest and --diff at a time");
 	d->mode = key;
 	return KV_OK;
 }
@@ -137,6 +140,8 @@ parse(struct dump *d, struct kv_args *args, struct kv_err *err)
 	d->n_files = kv_args_operands(args, &d->files);
 	if (!d->model)
 		d->model = getenv("KV_MODEL");
+	if (d->mode == OPT_DIFF && d->n_files != 2)
+		return kv_fail(err, KV_EUSAGE, "--diff compares two files");
 	if (d->mode != OPT_TEXT && (d->which.layer >= 0 || d->which.head >= 0))
 		return kv_fail(err, KV_EUSAGE, "--layer and --head go with --text");
 	if (d->mode == OPT_TEXT && !(d->model && *d->model))
@@ -172,6 +177,19 @@ show_text(struct dump *d, const struct kv_cache *c, struct kv_err *err)
 	return rc;
 }
 
+/* The first cache waits for the second. */
+static enum kv_status
+show_diff(struct dump *d, struct kv_cache **c, struct kv_err *err)
+{
+	if (d->printed > 1)
+		return kv_fail(err, KV_EFIT, "--diff compares one snapshot of each file: --only picks it");
+	if (d->other)
+		return kv_diff(d->other, *c, &d->print, &d->different, err);
+	d->other = *c;
+	*c = NULL;
+	return KV_OK;
+}
+
 /* Modes that want the entries themselves. */
 static enum kv_status
 show_cache(struct dump *d, struct kv_cache *c, struct kv_err *err)
@@ -199,7 +217,7 @@ dump_cache(struct dump *d, struct kvs_reader *r, struct kv_err *err)
 
 	if ((rc = kv_cache_read(r, &c, err)) != KV_OK)
 		return rc;
-	rc = show_cache(d, c, err);
+	rc = d->mode == OPT_DIFF ? show_diff(d, &c, err) : show_cache(d, c, err);
 	kv_cache_free(c);
 	return rc;
 }
@@ -325,6 +343,11 @@ main(int argc, char **argv)
 	    (rc = open_vocabulary(&d, &err)) == KV_OK && (rc = kv_out_open(d.tool.output, false, d.tool.force, &d.print.out, &err)) == KV_OK)
 		rc = dump_files(&d, &err);
 	status = kv_tool_close(&d.tool, d.print.out, rc, &err);
+	if (d.mode == OPT_DIFF && status == 1)
+		status = 2;	/* as cmp: 1 says that they differ */
+	else if (d.different && status == 0)
+		status = 1;
+	kv_cache_free(d.other);
 	kv_buf_free(&d.print.buf);
 	kv_tokenizer_free(d.tok);
 	kv_gguf_close(d.gguf);

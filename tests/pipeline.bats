@@ -126,3 +126,28 @@ setup() {
 	refuse 5 kv-decode -n 2 e.kvs
 	says "-p"
 }
+
+@test "--diff: silent and 0 where nothing differs, else 1, trouble is 2 and up" {
+	kv-prefill doc -o a.kvs
+	kv-prefill -u doc -o raw.kvs
+	run -0 kv-dump --diff a.kvs raw.kvs
+	[ -z "$output" ]
+	kv-evict --window -k 9 a.kvs -o w.kvs
+	run -1 kv-dump --diff a.kvs w.kvs
+	n=$(kv-dump --json a.kvs | jq_ .entries.max)
+	heads=$(kv-dump --json a.kvs | jq_ .geometry.kv_heads)
+	[ "$(kv-dump --diff a.kvs w.kvs | awk -F'\t' '$1 == "0" { print $2, $3, $4, $5, $6 }')" = "$(((n - 9) * heads)) 0 $((9 * heads)) 0 0" ]
+	kv-reposition --compact w.kvs -o c.kvs
+	run -1 kv-dump --diff w.kvs c.kvs
+	[[ $output == *"next position: $n and 9"* ]]
+	kv-prefill --dtype bf16 doc -o b.kvs
+	run -1 kv-dump --diff a.kvs b.kvs
+	awk -F'\t' '$1 == "0" { exit !($4 > 0 && $6 > 0 && $6 < 0.1) }' <<<"$output"
+	mkmodel --layers 5 -o deeper.gguf
+	kv-prefill -m deeper.gguf doc -o deep.kvs
+	run -1 kv-dump --diff a.kvs deep.kvs
+	refuse 2 kv-dump --diff a.kvs
+	refuse 2 kv-dump --diff a.kvs nowhere.kvs
+	head -c 3000 a.kvs >cut
+	refuse 3 kv-dump --diff a.kvs cut
+}

@@ -103,6 +103,13 @@ enum kv_status kv_score_table_check(const char *policy, struct kv_err *err);
 enum kv_status kv_perplexity(const struct kv_cache *c, struct kv_print *p, struct kv_err *err);
 
 /*
+ * What differs, nothing if nothing does: sentences about model and state, then a table of the layers that differ: entries in one alone
+ * or in both, how many of these stand at another position, largest and root mean square difference of their K and V. Entries are
+ * matched by source index, over all kv heads of a layer. Other models are not compared further.
+ */
+enum kv_status kv_diff(struct kv_cache *a, struct kv_cache *b, struct kv_print *p, bool *different, struct kv_err *err);
+
+/*
  * The text that was read. What none of the lists asked for holds is dimmed in colour, else elided; in colour, where lists differ, what at
  * least half of them hold is bold.
  */
