@@ -123,3 +123,11 @@ print(*[(x["queries"], x["fresh"]) for x in json.load(sys.stdin)["observations"]
 	run -0 --separate-stderr kv-prefill -v --observe nll doc -o s.kvs
 	[[ $stderr == *"tokens read"* && $stderr == *"perplexity"* ]]
 }
+
+@test "a vocabulary that does not say how text is split is read, with a warning" {
+	sed 's/tokenizer\.ggml\.pre/tokenizer.ggml.prx/' "$TINY" >bare.gguf
+	run -0 --separate-stderr kv-prefill -m bare.gguf doc -o s.kvs
+	[[ $stderr == *"general rule"* ]]
+	run -0 --separate-stderr kv-prefill doc -o s.kvs
+	[ -z "$stderr" ]
+}

@@ -181,12 +181,6 @@ kv_each_free(struct kv_each *e)
 	free(e);
 }
 
-bool
-kv_each_is_inside(const struct kv_each *e)
-{
-	return e->step;
-}
-
 void
 kv_each_observe(const struct kv_each *e, struct kv_observe *o)
 {

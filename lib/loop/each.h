@@ -17,7 +17,6 @@ struct kv_each;
 enum kv_status kv_each_new(const char *pipeline, const struct kv_opt *common, struct kv_each **out, struct kv_err *err);
 void kv_each_free(struct kv_each *e);
 
-bool kv_each_is_inside(const struct kv_each *e);	/* does it run in this process? */
 
 /* Adds what the pipeline's policies need to what is observed. What an external one needs nobody here can know. */
 void kv_each_observe(const struct kv_each *e, struct kv_observe *o);

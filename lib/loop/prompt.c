@@ -179,6 +179,8 @@ kv_prompt_ids(struct kv_session *s, const struct kv_prompt_opts *o, const struct
 		if ((fed->len && (rc = add_bos(s, o, c, ids, err)) != KV_OK) ||
 		    (rc = kv_encode(s->tokenizer, (const char *)fed->p, fed->len, &how, ids, &odd, err)) != KV_OK)
 			goto out;
+		if (kv_tokenizer_note(s->tokenizer))
+			kv_buf_printf(notes, "%s\n", kv_tokenizer_note(s->tokenizer));
 		note_oddities(&odd, notes);
 	}
 	if (ids->n > before + 1 && ids->id[before] == ids->id[before + 1] && s->tokenizer && ids->id[before] == kv_token_bos(s->tokenizer))

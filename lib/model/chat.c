@@ -170,18 +170,6 @@ kv_chat_name(const struct kv_chat *c)
 	return c->name;
 }
 
-const char *
-kv_chat_closing(const struct kv_chat *c)
-{
-	return c->closing;
-}
-
-const char *
-kv_chat_opening(const struct kv_chat *c)
-{
-	return c->opening;
-}
-
 static void
 add(struct kv_prompt *p, const char *text, size_t n, bool owned)
 {

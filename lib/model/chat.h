@@ -30,10 +30,6 @@ void kv_prompt_free(struct kv_prompt *p);
 enum kv_status kv_chat_render(const struct kv_chat *c, const char *system, const char *user, size_t n, bool first,
 	struct kv_prompt *out, struct kv_err *err);
 
-/* Text that ends an assistant's turn ("<|im_end|>\n"), what opens one. May be "". */
-const char *kv_chat_closing(const struct kv_chat *c);
-const char *kv_chat_opening(const struct kv_chat *c);
-
 /* Where a sequence of tokens ends, seen as a conversation. */
 enum kv_turn {
 	KV_TURN_NONE,		/* it holds no turn */
@@ -42,7 +38,7 @@ enum kv_turn {
 };
 
 /*
- * *before = what of the template's text has to come in front of the next message: all of kv_chat_closing inside a turn, its rest
+ * *before = what of the template's text has to come in front of the next message: all that closes the turn inside one, its rest
  * where the ids end with the end-of-turn token alone, else "". Control tokens count only as such: the same letters in plain text do
  * not end a turn.
  */

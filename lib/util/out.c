@@ -230,12 +230,6 @@ kv_out_adopt(int fd, int stop, const char *name, struct kv_out **out, struct kv_
 	return KV_OK;
 }
 
-const char *
-kv_out_name(const struct kv_out *o)
-{
-	return o->name;
-}
-
 bool
 kv_out_is_pipe(const struct kv_out *o)
 {

@@ -27,7 +27,6 @@ enum kv_status kv_out_open(const char *path, bool binary, bool force, struct kv_
  */
 enum kv_status kv_out_adopt(int fd, int stop, const char *name, struct kv_out **out, struct kv_err *err);
 
-const char *kv_out_name(const struct kv_out *o);
 bool kv_out_is_pipe(const struct kv_out *o);	/* FIFO or socket */
 
 enum kv_status kv_out_write(struct kv_out *o, const void *data, size_t n, struct kv_err *err);	/* buffered */
