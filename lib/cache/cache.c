@@ -55,6 +55,8 @@ kv_cache_free(struct kv_cache *c)
 	}
 	for (unsigned l = 0; c->queries && l < c->geom.n_layers; l++)
 		kv_queries_free(&c->queries[l]);
+	for (unsigned which = 0; which < KV_SUMS_KINDS; which++)
+		kv_sums_free(&c->sums[which], n_lists(c));
 	kv_track_free(&c->tokens);
 	kv_track_free(&c->nll);
 	kvs_prov_free(&c->prov);

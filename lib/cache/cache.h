@@ -11,6 +11,7 @@
 
 #include "kvs/frame.h"
 #include "kvs/geom.h"
+#include "kvs/payload.h"
 #include "kvs/prov.h"
 #include "util/err.h"
 #include "util/pool.h"
@@ -70,6 +71,25 @@ struct kv_track {
 	uint32_t *src, *sparse;		/* [n_sparse] src ascending, below first */
 };
 
+/*
+ * Attention that the first `cols` entries of every list received from the chunk of text that came last, or from a probe: sums over its
+ * queries, for each query head of the group (formats/kvs.md, section 11.4). No column is no missing record: nothing was there to be seen.
+ */
+struct kv_sums {
+	bool there;
+	bool all;			/* all entries were scored; else those that were there before the chunk */
+	uint32_t queries;
+	uint32_t at;			/* chunk: source of its first query; probe: position of its first token */
+	uint64_t probe_hash;		/* XXH3-64 of the probe's ids, u32 each; 0 for a chunk */
+	uint32_t rows;			/* query heads of a group; 1 where the snapshot held them reduced … */
+	uint8_t reduction;		/* … so: 0 mean, 1 sum, 2 max */
+	struct kv_sums_list {
+		uint32_t cols;
+		float *sum;		/* a block [rows][cols] */
+	} *list;			/* [layer * n_heads_kv + head] */
+};
+enum kv_sums_of { KV_SUMS_CHUNK, KV_SUMS_PROBE, KV_SUMS_KINDS };
+
 struct kv_cache {
 	struct kvs_geom geom;
 	struct kvs_state state;
@@ -82,6 +102,9 @@ struct kv_cache {
 	double nll_sum;			/* … and their sum, in order of source index */
 	float *hidden;			/* an array [n_embd], after the final norm; NULL = none */
 	struct kv_queries *queries;	/* [layer] */
+	struct kv_sums sums[KV_SUMS_KINDS];
+	bool has_round;
+	struct kvs_obsr round;		/* the round in hand, as kv-prefill left it */
 	struct kvs_prov prov;
 	struct kv_held *other;		/* [n_other] frames that no stage here understands, in the order found */
 	size_t n_other;
@@ -141,6 +164,14 @@ enum kv_status kv_queries_add(struct kv_cache *c, unsigned layer, uint32_t w, ui
  * is seen. Where none was, or some queries in between were not counted, the record begins with these.
  */
 enum kv_status kv_received_add(struct kv_list *l, uint32_t m, uint32_t window, const double *sum, const double *square, struct kv_err *err);
+
+/*
+ * An empty record of the chunk's or the probe's attention over all entries that are there now, sums 0, in the place of any that is there;
+ * the caller fills it in. Any entry that comes or goes makes it stale: kv_cache_extend drops both, and the round with them; who evicts calls
+ * kv_cache_drop_sums.
+ */
+enum kv_status kv_cache_new_sums(struct kv_cache *c, enum kv_sums_of which, uint32_t queries, uint32_t at, struct kv_err *err);
+void kv_cache_drop_sums(struct kv_cache *c);
 
 /* Token id of a source index; false if it is not in the history. The same for the surprisal. */
 bool kv_cache_token(const struct kv_cache *c, uint32_t src, uint32_t *id);

@@ -30,6 +30,8 @@ void kv_received_clear(struct kv_received *r, uint32_t first, uint32_t m);
 /* Keeps keep[0..n). */
 void kv_received_keep(struct kv_received *r, const uint32_t *keep, uint32_t n);
 
+void kv_sums_free(struct kv_sums *s, size_t n_lists);
+
 /* Appends v[0..m) as the values of tokens `at` …; a hole before them is filled. at must not be below the dense part's end. */
 enum kv_status kv_track_add(struct kv_track *t, uint32_t at, const uint32_t *v, uint32_t m, uint32_t filler, struct kv_err *err);
 bool kv_track_get(const struct kv_track *t, uint32_t src, uint32_t *v);

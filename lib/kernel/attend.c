@@ -38,7 +38,8 @@ struct group {
 	struct tile *tile;	/* [threads] */
 	const struct kv_attn_sums *to;	/* what the list's entries received; NULL: not asked for */
 	size_t first, tiles;	/* the wave in hand */
-	double *part;		/* [WAVE][2][all.to - all.from] sums and squares of each of its tiles; NULL: not asked for */
+	double *part;		/* [WAVE][parts][all.to - all.from] sums of each of its tiles; NULL: not asked for */
+	size_t parts;		/* sum and square if they are wanted, then by_head if it is */
 };
 
 struct tile {
@@ -49,7 +50,7 @@ struct tile {
 	float *o;		/* [rows][d_v] weighted values so far … */
 	float *top;		/* [rows] … relative to this maximum */
 	double *sum;		/* [rows] of the weights */
-	float *share;		/* [rows] what a weight counts in the mean over the group */
+	float *share;		/* [rows] what a weight counts: 1 / the row's sum, at the row's maximum */
 	float *mean;		/* [FOLD][BLOCK] */
 };
 
@@ -164,22 +165,39 @@ fold(const float *mean, size_t n, double *sum, double *square)
 	}
 }
 
-/* What the n entries of block b receive from a tile of so many tokens, now that all maxima and sums are known. */
+/* sum [n] += share_i w_i over so many tokens, whose rows stand ld apart; FOLD of them in f32. */
+KV_CLONES static void
+add_head(const float *w, size_t ld, const float *share, size_t apart, size_t tokens, size_t n, double *sum)
+{
+	for (size_t i = 0; i < tokens; i += FOLD) {
+		const float *a = w + i * ld, *b = i + 1 < tokens ? a + ld : a, *c = i + 2 < tokens ? a + 2 * ld : a, *d = i + 3 < tokens ? a + 3 * ld : a;
+		float sa = share[i * apart], sb = b == a ? 0 : share[(i + 1) * apart], sc = c == a ? 0 : share[(i + 2) * apart];
+		float sd = d == a ? 0 : share[(i + 3) * apart];
+
+		for (size_t j = 0; j < n; j++)
+			sum[j] += (double)((sa * a[j] + sb * b[j]) + (sc * c[j] + sd * d[j]));
+	}
+}
+
+/* What the n entries of block b receive from a tile of so many tokens, now that all maxima and sums are known; part [parts], ld apart. */
 static void
-sum_block(const struct group *g, const struct tile *t, size_t tokens, size_t b, size_t n, double *sum, double *square)
+sum_block(const struct group *g, const struct tile *t, size_t tokens, size_t b, size_t n, double *part, size_t ld)
 {
 	const float *s = t->s + b * t->rows * BLOCK, *then = t->then + b * t->rows;
+	size_t by_head = g->to->sum ? 2 : 0;
 
-	_Static_assert(FOLD == 4, "fold takes four");
+	_Static_assert(FOLD == 4, "fold and add_head take four");
 	for (size_t r = 0; r < tokens * g->heads; r++)
-		t->share[r] = t->sum[r] > 0 ? kv_expf(then[r] - t->top[r]) / (float)(t->sum[r] * (double)g->heads) : 0;
-	for (size_t i = 0; i < tokens; i += FOLD) {
+		t->share[r] = t->sum[r] > 0 ? kv_expf(then[r] - t->top[r]) / (float)t->sum[r] : 0;
+	for (size_t h = 0; g->to->by_head && h < g->heads; h++)
+		add_head(s + h * BLOCK, g->heads * BLOCK, t->share + h, g->heads, tokens, n, part + (by_head + h) * ld);
+	for (size_t i = 0; g->to->sum && i < tokens; i += FOLD) {
 		for (size_t k = 0; k < FOLD; k++)
 			if (i + k < tokens)
 				kv_attn_mean(s + (i + k) * g->heads * BLOCK, BLOCK, g->heads, t->share + (i + k) * g->heads, n, t->mean + k * BLOCK);
 			else
 				memset(t->mean + k * BLOCK, 0, n * sizeof *t->mean);
-		fold(t->mean, n, sum, square);
+		fold(t->mean, n, part, part + ld);
 	}
 }
 
@@ -188,9 +206,9 @@ sum_tile(const struct group *g, const struct tile *t, size_t tokens, struct kv_s
 {
 	size_t n = g->all.to - g->all.from;
 
-	memset(part, 0, 2 * n * sizeof *part);
+	memset(part, 0, g->parts * n * sizeof *part);
 	for (size_t at = see.from, b = 0; at < see.to; at += BLOCK, b++)
-		sum_block(g, t, tokens, b, see.to - at < BLOCK ? see.to - at : BLOCK, part + (at - g->all.from), part + n + (at - g->all.from));
+		sum_block(g, t, tokens, b, see.to - at < BLOCK ? see.to - at : BLOCK, part + (at - g->all.from), n);
 }
 
 static void
@@ -222,7 +240,16 @@ attend_tile(void *arg, size_t item, unsigned thread)
 	for (size_t i = 0; i < tokens; i++)
 		memcpy(g->out + (first + i) * a->heads * a->d_v, t->o + i * g->heads * a->d_v, g->heads * a->d_v * sizeof *t->o);
 	if (g->part)
-		sum_tile(g, t, tokens, see, g->part + item * 2 * (g->all.to - g->all.from));
+		sum_tile(g, t, tokens, see, g->part + item * g->parts * (g->all.to - g->all.from));
+}
+
+/* Where sum p of the list goes. */
+static double *
+sum_of(const struct group *g, size_t p)
+{
+	if (g->to->sum && p < 2)
+		return (p ? g->to->square : g->to->sum) + g->all.from;
+	return g->to->by_head + (p - (g->to->sum ? 2 : 0)) * g->l->n + g->all.from;
 }
 
 /* Adds the sums of a wave's tiles, in their order, to those of the list. */
@@ -231,17 +258,16 @@ gather(void *arg, size_t item, unsigned thread)
 {
 	const struct group *g = arg;
 	size_t n = g->all.to - g->all.from, end = (item + 1) * PIECE < n ? (item + 1) * PIECE : n;
-	double *sum = g->to->sum + g->all.from, *square = g->to->square + g->all.from;
 
 	(void)thread;
-	for (size_t t = 0; t < g->tiles; t++) {
-		const double *part = g->part + t * 2 * n;
+	for (size_t t = 0; t < g->tiles; t++)
+		for (size_t p = 0; p < g->parts; p++) {
+			const double *part = g->part + (t * g->parts + p) * n;
+			double *sum = sum_of(g, p);
 
-		for (size_t j = item * PIECE; j < end; j++) {
-			sum[j] += part[j];
-			square[j] += part[n + j];
+			for (size_t j = item * PIECE; j < end; j++)
+				sum[j] += part[j];
 		}
-	}
 }
 
 static void
@@ -276,7 +302,7 @@ attend_group(struct kv_pool *pool, struct group *g)
 	n = g->all.to - g->all.from;
 	g->k = kv_block_new(n, g->a->d_k * sizeof *g->k);
 	g->v = kv_block_new(n, g->a->d_v * sizeof *g->v);
-	g->part = g->to ? kv_block_new(n, WAVE * 2 * sizeof *g->part) : NULL;
+	g->part = g->to ? kv_block_new(n, WAVE * g->parts * sizeof *g->part) : NULL;
 	if ((done = g->k && g->v && (g->part || !g->to))) {
 		kv_pool_run(pool, (n + PREPARE - 1) / PREPARE, prepare, g);
 		attend_tiles(pool, g);
@@ -326,6 +352,7 @@ kv_generic_attend(struct kv_pool *pool, const struct kv_attn *a, const float *q,
 		g.q = q + h * g.heads * a->d_k;
 		g.out = out + h * g.heads * a->d_v;
 		g.to = a->received ? &a->received[h] : NULL;
+		g.parts = g.to ? (g.to->sum ? 2 : 0) + (g.to->by_head ? g.heads : 0) : 0;
 		done = attend_group(pool, &g);
 	}
 	for (unsigned i = 0; g.tile && i < threads; i++)

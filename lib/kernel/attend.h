@@ -22,7 +22,7 @@ float kv_attn_top(const float *s, size_t n);	/* the largest; -FLT_MAX at least *
 /* s_j = e^(s_j - top); their sum */
 double kv_attn_exp(float *s, size_t n, float top);
 
-/* a [n] = the sum over the heads of share_h times w_h, rows of w being ld apart: shares hold 1 / (heads times the row's sum) */
+/* a [n] = the mean over the heads of share_h times w_h, rows of w being ld apart: shares hold 1 / the row's sum */
 void kv_attn_mean(const float *w, size_t ld, size_t heads, const float *share, size_t n, float *a);
 
 /*

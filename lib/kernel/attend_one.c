@@ -24,7 +24,7 @@ struct one {
 	float *o;		/* [heads][chunks][d_v] */
 	float *rows;		/* [threads][CHUNK][max(d_k, d_v)] */
 	float *p;		/* [threads][group][CHUNK] weights; if sums are asked for, [heads][chunks][CHUNK]: they stay */
-	float *share;		/* [chunks][heads] what a weight of a chunk counts in the mean over the group */
+	float *share;		/* [chunks][heads] what a weight of a chunk counts: 1 / the head's sum, at the head's maximum */
 	size_t width;		/* max(d_k, d_v) */
 };
 
@@ -158,7 +158,7 @@ merge(const struct one *s, size_t h, float *out)
 	for (size_t i = 0; i < d && total > 0; i++)
 		out[i] /= (float)total;
 	for (size_t c = 0; c < s->chunks && s->share; c++)
-		s->share[c * s->a->heads + h] = sum[c] > 0 ? kv_expf(top[c] - highest) / (float)(total * (double)s->group) : 0;
+		s->share[c * s->a->heads + h] = sum[c] > 0 ? kv_expf(top[c] - highest) / (float)total : 0;
 }
 
 static void
@@ -169,10 +169,16 @@ receive_chunk(void *arg, size_t item, unsigned thread)
 	const struct kv_attn_sums *to = &s->a->received[g];
 	struct kv_span v = span_of(s, g, c);
 	float *a = s->rows + thread * CHUNK * s->width;
+	const float *p = weights_of(s, g, c, thread), *share = s->share + c * s->a->heads + g * s->group;
 
 	if (v.from >= v.to)
 		return;
-	kv_attn_mean(weights_of(s, g, c, thread), weights_apart(s), s->group, s->share + c * s->a->heads + g * s->group, v.to - v.from, a);
+	for (size_t h = 0; to->by_head && h < s->group; h++)
+		for (size_t j = v.from; j < v.to; j++)
+			to->by_head[h * s->a->list[g].n + j] += (double)(share[h] * p[h * weights_apart(s) + j - v.from]);
+	if (!to->sum)
+		return;
+	kv_attn_mean(p, weights_apart(s), s->group, share, v.to - v.from, a);
 	for (size_t j = v.from; j < v.to; j++, a++) {
 		to->sum[j] += (double)*a;
 		to->square[j] += (double)*a * (double)*a;

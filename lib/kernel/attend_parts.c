@@ -142,11 +142,13 @@ kv_attn_exp(float *s, size_t n, float top)
 KV_CLONES static void
 mean(const float *w, size_t ld, size_t heads, const float *share, size_t n, float *a)
 {
+	float each = 1 / (float)heads;
+
 	for (size_t j = 0; j < n; j++)
-		a[j] = share[0] * w[j];
+		a[j] = share[0] * each * w[j];
 	for (size_t h = 1; h < heads; h++)
 		for (size_t j = 0; j < n; j++)
-			a[j] += share[h] * w[h * ld + j];
+			a[j] += share[h] * each * w[h * ld + j];
 }
 
 void

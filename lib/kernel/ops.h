@@ -32,11 +32,12 @@ struct kv_attn_list {
 };
 
 /*
- * The attention that the entries of a list receive: to each is added, query by query, the mean over the group's heads of the weights
- * that it gets, and the square of that mean.
+ * The attention that the entries of a list receive. To sum is added, query by query, the mean over the group's heads of the weights that an
+ * entry gets, to square the square of that mean; to by_head the weights themselves, query head by query head.
  */
 struct kv_attn_sums {
-	double *sum, *square;	/* [n] */
+	double *sum, *square;	/* [n]; NULL: not asked for */
+	double *by_head;	/* [heads of the group][n]; NULL: not asked for */
 };
 
 struct kv_attn {

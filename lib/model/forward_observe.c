@@ -85,7 +85,7 @@ kv_received_begin(struct kv_engine *e, const struct kv_cache *c, unsigned layer,
 	for (unsigned h = 0; h < heads; h++) {
 		size_t n = kv_cache_list(c, layer, h)->n;
 
-		e->received[h] = (struct kv_attn_sums){ at, at + n };
+		e->received[h] = (struct kv_attn_sums){ at, at + n, NULL };
 		at += 2 * n;
 	}
 	return KV_OK;

@@ -374,19 +374,20 @@ attention_error(struct kv_pool *pool, const struct scene *s)
 	return worst;
 }
 
-/* Room for the sums of every list, holding 1 and 2 already. */
+/* Room for the sums of every list, holding 1, 2 and, for every query head, 3 already. */
 static struct kv_attn_sums *
 sums_new(const struct scene *s)
 {
 	struct kv_attn_sums *sums = malloc(s->a.kv_heads * sizeof *sums);
 
 	for (size_t g = 0; g < s->a.kv_heads; g++) {
-		size_t n = s->list[g].n;
+		size_t n = s->list[g].n, rows = 2 + s->a.heads / s->a.kv_heads;
 
-		sums[g].sum = malloc(2 * n * sizeof *sums[g].sum);
+		sums[g].sum = malloc(rows * n * sizeof *sums[g].sum);
 		sums[g].square = sums[g].sum + n;
-		for (size_t j = 0; j < 2 * n; j++)
-			sums[g].sum[j] = j < n ? 1 : 2;
+		sums[g].by_head = sums[g].square + n;
+		for (size_t j = 0; j < rows * n; j++)
+			sums[g].sum[j] = j < n ? 1 : j < 2 * n ? 2 : 3;
 	}
 	return sums;
 }
@@ -422,12 +423,14 @@ received_error(struct kv_pool *pool, struct scene *s)
 		worst = fmax(worst, fabs((double)(plain[i] - out[i])));
 	for (size_t g = 0; g < a->kv_heads; g++) {
 		size_t n = s->list[g].n;
-		double *want = calloc(3 * n, sizeof *want), *share = want + 2 * n, total = 0, most = 1e-9;
+		double *want = calloc((3 + group) * n, sizeof *want), *share = want + 2 * n, *by_head = want + 3 * n, total = 0, most = 1e-9;
 
 		for (size_t i = 0; i < s->m; i++) {
 			memset(share, 0, n * sizeof *share);
-			for (size_t h = g * group; h < (g + 1) * group; h++)
-				attend_naive(s, i, h, unused, share);
+			for (size_t h = 0; h < group; h++) {
+				attend_naive(s, i, g * group + h, unused, share);
+				attend_naive(s, i, g * group + h, unused, by_head + h * n);
+			}
 			for (size_t j = 0; j < n; j++) {
 				want[j] += share[j];
 				want[n + j] += share[j] * share[j];
@@ -441,6 +444,8 @@ received_error(struct kv_pool *pool, struct scene *s)
 		worst = fmax(worst, fabs(total) / (double)s->m);
 		for (size_t j = 0; j < n; j++)
 			worst = fmax(worst, fmax(fabs(got[g].sum[j] - 1 - want[j]), fabs(got[g].square[j] - 2 - want[n + j])) / most);
+		for (size_t j = 0; j < group * n; j++)
+			worst = fmax(worst, fabs((got[g].by_head[j] - 3) / (double)group - by_head[j]) / most);
 		free(want);
 	}
 	sums_free(s, got);
@@ -551,7 +556,7 @@ run_with(unsigned threads, size_t m, struct kv_buf *bytes)
 	ops->attend(pool, &s.a, s.q, m, out);
 	kv_buf_add(bytes, out, m * 6 * 16 * sizeof *out);
 	for (size_t g = 0; g < 3; g++)
-		kv_buf_add(bytes, sums[g].sum, 2 * n[g] * sizeof *sums[g].sum);
+		kv_buf_add(bytes, sums[g].sum, 4 * n[g] * sizeof *sums[g].sum);
 	sums_free(&s, sums);
 	scene_free(&s);
 	kv_pool_free(pool);
