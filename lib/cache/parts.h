@@ -6,6 +6,7 @@
 
 /* Appends the frame to *list [*n]: its block where that may be had, else a copy. */
 enum kv_status kv_held_add(struct kv_held **list, size_t *n, const struct kvs_frame *f, struct kv_err *err);
+void kv_held_drop(struct kv_held *h);	/* of one of them, which the caller then takes out */
 void kv_held_free(struct kv_held *list, size_t n);
 
 void kv_rows_free(struct kv_rows *r);
