@@ -129,7 +129,8 @@ kv_args_next(struct kv_args *a, int *key, const char **arg, struct kv_err *err)
 		return KV_END;
 	if (c == ':')
 		return kv_fail(err, KV_EUSAGE, "%s needs an argument", kv_quote(q, sizeof q, word, strlen(word)));
-	if (c == '?' && is_short(optopt) && word[1] != '-')
+	/* A letter, of which getopt says the signed char; in the middle of a word that is not `word` yet. */
+	if (c == '?' && optopt && !find_short(a->usage, optopt))
 		return kv_fail(err, KV_EUSAGE, "there is no option -%s", kv_quote(q, sizeof q, &(char){ (char)optopt }, 1));
 	if (c == '?' && optopt)
 		return kv_fail(err, KV_EUSAGE, "%s takes no argument", kv_quote(q, sizeof q, word, strcspn(word, "=")));
