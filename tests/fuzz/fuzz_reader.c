@@ -24,7 +24,7 @@ as_survey(struct kvs_reader *r, struct kv_err *err)
 {
 	struct kv_survey *s;
 	struct kv_print p = { 0 };
-	enum kv_status rc = kv_survey_read(r, &s, err);
+	enum kv_status rc = kv_survey_read(r, NULL, &s, err);
 
 	if (rc == KV_OK) {
 		MUST(kv_survey_json(s, &p, err) == KV_OK);
