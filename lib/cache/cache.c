@@ -190,14 +190,16 @@ kv_cache_reserve(struct kv_cache *c, uint32_t m, struct kv_err *err)
 	return make_room(c, m, true, err);
 }
 
-/* Frames that speak of the round in hand, which is over. */
+/* What speaks of the round in hand, which is over. */
 static void
 drop_round(struct kv_cache *c)
 {
 	size_t kept = 0;
 
+	kv_cache_drop_sums(c);
+	c->has_round = false;
 	for (size_t i = 0; i < c->n_other; i++)
-		if (c->other[i].head.type == KVS_OBSR || c->other[i].head.type == KVS_CKPT)
+		if (c->other[i].head.type == KVS_CKPT)
 			kv_block_free(c->other[i].payload);
 		else
 			c->other[kept++] = c->other[i];
