@@ -8,7 +8,7 @@
 #include "policy/rows.h"
 
 /* Observations that a policy needs, as bits. */
-enum kv_needs { KV_NEEDS_LAST = 1, KV_NEEDS_RECEIVED = 2, KV_NEEDS_NLL = 4 };
+enum kv_needs { KV_NEEDS_LAST = 1, KV_NEEDS_RECEIVED = 2, KV_NEEDS_NLL = 4, KV_NEEDS_CHUNK = 8, KV_NEEDS_PROBE = 16 };
 
 /* What score() works on, the same for all lists. */
 struct kv_scene {
