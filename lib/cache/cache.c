@@ -199,7 +199,7 @@ drop_round(struct kv_cache *c)
 	kv_cache_drop_sums(c);
 	c->has_round = false;
 	for (size_t i = 0; i < c->n_other; i++)
-		if (c->other[i].head.type == KVS_OBSR || c->other[i].head.type == KVS_CKPT)
+		if (c->other[i].head.type == KVS_CKPT)
 			kv_block_free(c->other[i].payload);
 		else
 			c->other[kept++] = c->other[i];

@@ -73,7 +73,7 @@ struct kv_track {
 
 /*
  * Attention that the first `cols` entries of every list received from the chunk of text that came last, or from a probe: sums over its
- * queries, for each query head of the group (formats/kvs.md, section 11.4). No column is no missing record: nothing was there to be seen.
+ * queries, for each query head of the group (formats/kvs.md, section 11.3). No column is no missing record: nothing was there to be seen.
  */
 struct kv_sums {
 	bool there;
@@ -84,6 +84,7 @@ struct kv_sums {
 	uint32_t rows;			/* query heads of a group; 1 where the snapshot held them reduced … */
 	uint8_t reduction;		/* … so: 0 mean, 1 sum, 2 max */
 	struct kv_sums_list {
+		bool missing;		/* the snapshot had none of this list, or one that does not go with the rest */
 		uint32_t cols;
 		float *sum;		/* a block [rows][cols] */
 	} *list;			/* [layer * n_heads_kv + head] */
