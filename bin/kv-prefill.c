@@ -1,6 +1,7 @@
 /* kv-prefill: text in, snapshot out. */
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cache/snapshot.h"
 #include "loop/prompt.h"
@@ -11,8 +12,8 @@
 #include "util/text.h"
 #include "util/version.h"
 
-enum { OPT_FROM = 400, OPT_OBSERVE, OPT_BATCH, OPT_CHUNK, OPT_FILL, OPT_RESERVE, OPT_EACH, OPT_PROBE,
-	OPT_PROBE_AT, OPT_TAKE, OPT_CONTINUE, OPT_HISTORY, OPT_DTYPE, OPT_PRECISION };
+enum { OPT_FROM = 400, OPT_OBSERVE, OPT_BATCH, OPT_CHUNK, OPT_FILL, OPT_RESERVE, OPT_EACH, OPT_TWIN,
+	OPT_PROBE, OPT_PROBE_AT, OPT_TAKE, OPT_CONTINUE, OPT_HISTORY, OPT_DTYPE, OPT_PRECISION };
 
 static const struct kv_opt options[] = {
 	{ "model", 'm', "FILE", "GGUF model (default $KV_MODEL)" },
@@ -26,6 +27,9 @@ static const struct kv_opt options[] = {
 	{ "each", OPT_EACH, "PIPELINE", "what becomes of the cache after every round" },
 	{ "probe", OPT_PROBE, "TEXT", "tokens that look at the cache every round: their attention is recorded, no more; @FILE" },
 	{ "probe-at", OPT_PROBE_AT, "old|all", "they see what was there before the round (default with --chunk) or all (default)" },
+	{ "twin-each", OPT_TWIN, "PIPELINE", "a second cache that gets the same new entries, and its pipeline; it is written" },
+	{ "checkpoint", KV_OPT_CHECKPOINT, "FILE", "save the state there after rounds; if FILE is there, go on from it" },
+	{ "checkpoint-every", KV_OPT_CHECKPOINT_EVERY, "SECONDS", "at most so often (default 30)" },
 	{ "take", OPT_TAKE, "N", "stop after N tokens of text" },
 	{ "continue", OPT_CONTINUE, NULL, "with --from: the same text once more, from where the snapshot stopped" },
 	{ "history", OPT_HISTORY, "all|alive|none", "token ids to keep: all that were read (default), of entries that live, none" },
@@ -49,8 +53,9 @@ struct prefill {
 	const char *model, *from, *prompt;
 	char **files;
 	int n_files;
-	const char *each_text, *probe, *probe_at;
+	const char *each_text, *twin_text, *probe, *probe_at;
 	bool no_text;			/* a probe over --from, and nothing to read */
+	unsigned n_done;		/* snapshots of --from */
 	struct kv_prompt_opts what;
 	struct kv_rounds rounds;
 	uint64_t take;			/* UINT64_MAX = all */
@@ -102,6 +107,14 @@ option(struct prefill *p, int key, const char *arg, struct kv_err *err)
 	case OPT_EACH:
 		p->each_text = arg;
 		return KV_OK;
+	case OPT_TWIN:
+		p->twin_text = arg;
+		return KV_OK;
+	case KV_OPT_CHECKPOINT:
+		p->rounds.checkpoint = arg;
+		return KV_OK;
+	case KV_OPT_CHECKPOINT_EVERY:
+		return kv_parse_real("--checkpoint-every", arg, 0, 1e9, &p->rounds.checkpoint_every, err);
 	case OPT_PROBE:
 		p->probe = arg;
 		return KV_OK;
@@ -175,6 +188,10 @@ parse(struct prefill *p, struct kv_args *args, struct kv_err *err)
 		return kv_fail(err, KV_EUSAGE, "--reserve goes with --fill");
 	if (p->rounds.chunk && p->rounds.feed.batch)
 		return kv_fail(err, KV_EUSAGE, "--batch does not go with --chunk: a chunk is its own batch");
+	if (p->twin_text && !(p->rounds.chunk && p->each_text))
+		return kv_fail(err, KV_EUSAGE, "--twin-each goes with --chunk and --each");
+	if (p->rounds.checkpoint && p->tool.output && !strcmp(p->rounds.checkpoint, p->tool.output))
+		return kv_fail(err, KV_EUSAGE, "--checkpoint and -o name one file");
 	if (p->from && p->dtype)
 		return kv_fail(err, KV_EUSAGE, "--dtype: the snapshot of --from has its element type already");
 	p->no_text = p->from && p->probe && !p->n_files && !p->prompt;
@@ -184,6 +201,8 @@ parse(struct prefill *p, struct kv_args *args, struct kv_err *err)
 		if (is_stdin(p->from) && is_stdin(p->files[i]))
 			return kv_fail(err, KV_EUSAGE, "standard input cannot be both the snapshot and the text");
 	if (p->each_text && (rc = kv_each_new("--each", p->each_text, kv_common_options, &p->rounds.each, err)) != KV_OK)
+		return rc;
+	if (p->twin_text && (rc = kv_each_new("--twin-each", p->twin_text, kv_common_options, &p->rounds.twin_each, err)) != KV_OK)
 		return rc;
 	return parse_probe(p, err);
 }
@@ -331,8 +350,11 @@ static enum kv_status
 from_snapshot(void *arg, struct kv_cache *c, struct kv_err *err)
 {
 	struct prefill *p = arg;
-	enum kv_status rc = extend(p, c, err);
+	enum kv_status rc;
 
+	if (p->n_done++ && p->rounds.checkpoint)
+		return kv_fail(err, KV_EUSAGE, "--checkpoint is for one job: take one snapshot of the sequence with --only");
+	rc = extend(p, c, err);
 	return rc == KV_OK ? write_cache(p, c, err) : rc;
 }
 
@@ -350,6 +372,8 @@ work(struct prefill *p, struct kv_out *out, struct kv_err *err)
 	rc = in ? kv_tool_map(&p->tool, in, from_snapshot, p, err) : from_nothing(p, err);
 	if (rc == KV_OK && p->rounds.each)
 		rc = kv_each_end(p->rounds.each, err);
+	if (rc == KV_OK && p->rounds.twin_each)
+		rc = kv_each_end(p->rounds.twin_each, err);
 	if (rc != KV_OK)
 		kvs_writer_tear(p->writer);
 out:
@@ -363,7 +387,7 @@ out:
 int
 main(int argc, char **argv)
 {
-	struct prefill p = { .rounds.feed.observe.last = KV_LAST_DEFAULT, .take = UINT64_MAX };
+	struct prefill p = { .rounds = { .feed.observe.last = KV_LAST_DEFAULT, .checkpoint_every = 30 }, .take = UINT64_MAX };
 	struct kv_out *out = NULL;
 	struct kv_args args = { 0 };
 	struct kv_err err;
@@ -378,9 +402,12 @@ main(int argc, char **argv)
 	    (rc = kv_out_open(p.tool.output, true, p.tool.force, &out, &err)) == KV_OK)
 		rc = work(&p, out, &err);
 	status = kv_tool_close(&p.tool, out, rc, &err);
-	if (rc != KV_OK && kv_each_status(p.rounds.each))
-		status = kv_each_status(p.rounds.each);
+	if (!status && p.rounds.checkpoint)
+		unlink(p.rounds.checkpoint);
+	if (rc != KV_OK && (kv_each_status(p.rounds.each) || kv_each_status(p.rounds.twin_each)))
+		status = kv_each_status(p.rounds.each) ? kv_each_status(p.rounds.each) : kv_each_status(p.rounds.twin_each);
 	kv_each_free(p.rounds.each);
+	kv_each_free(p.rounds.twin_each);
 	kv_buf_free(&p.probe_text);
 	kv_args_end(&args);
 	kv_tool_end(&p.tool);

@@ -11,6 +11,9 @@
 #include "util/out.h"
 #include "util/pool.h"
 
+/* Keys of single tools' options that cannot change what comes out, and so are no business of its provenance. */
+enum { KV_OPT_CHECKPOINT = 990, KV_OPT_CHECKPOINT_EVERY };
+
 struct kv_tool {
 	const struct kv_usage *usage;
 	struct kv_words words;		/* the command line for the provenance, when its options are over */

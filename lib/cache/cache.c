@@ -60,11 +60,21 @@ kv_cache_free(struct kv_cache *c)
 	kv_track_free(&c->tokens);
 	kv_track_free(&c->nll);
 	kvs_prov_free(&c->prov);
+	kv_buf_free(&c->checkpoint);
 	kv_held_free(c->other, c->n_other);
 	free(c->list);
 	free(c->queries);
 	free(c->hidden);
 	free(c);
+}
+
+void
+kv_cache_swap(struct kv_cache *a, struct kv_cache *b)
+{
+	struct kv_cache was = *a;
+
+	*a = *b;
+	*b = was;
 }
 
 uint32_t

@@ -108,6 +108,7 @@ struct kv_cache {
 	bool has_round;
 	struct kvs_obsr round;		/* the round in hand, as kv-prefill left it */
 	struct kvs_prov prov;
+	struct kv_buf checkpoint;	/* JSON; empty: none */
 	struct kv_held *other;		/* [n_other] frames that no stage here understands, in the order found */
 	size_t n_other;
 	bool edited;			/* beside the lists something critical will differ from what was read */
@@ -117,6 +118,7 @@ struct kv_cache {
 /* Geometry is copied; no entries, nothing read. */
 enum kv_status kv_cache_new(const struct kvs_geom *g, struct kv_cache **out, struct kv_err *err);
 void kv_cache_free(struct kv_cache *c);
+void kv_cache_swap(struct kv_cache *a, struct kv_cache *b);	/* all of their content */
 
 static inline struct kv_list *
 kv_cache_list(const struct kv_cache *c, unsigned layer, unsigned head)
@@ -202,5 +204,11 @@ void kv_cache_forget_nll(struct kv_cache *c);
 
 /* A JSON object for people (iNFo) in the place of any that is there; nothing may branch on it. */
 enum kv_status kv_cache_set_info(struct kv_cache *c, const char *json, size_t n, struct kv_err *err);
+/*
+ * What a job says of itself (cKPT) in the snapshots that are written from now on; n = 0: nothing. And what the snapshot had that c was read
+ * from, as long as no round has begun: not ended by 0, or NULL. Packed ones, which nobody here writes, are not looked at.
+ */
+enum kv_status kv_cache_set_checkpoint(struct kv_cache *c, const char *json, size_t n, struct kv_err *err);
+const char *kv_cache_checkpoint(const struct kv_cache *c, size_t *n);
 
 #endif

@@ -188,6 +188,12 @@ kv_each_free(struct kv_each *e)
 	free(e);
 }
 
+const char *
+kv_each_text(const struct kv_each *e)
+{
+	return e ? e->text : NULL;
+}
+
 void
 kv_each_observe(const struct kv_each *e, struct kv_observe *o)
 {

@@ -29,6 +29,7 @@ kv_say(const struct kv_say *s, int level, const char *text)
  */
 enum kv_status kv_each_new(const char *name, const char *pipeline, const struct kv_opt *common, struct kv_each **out, struct kv_err *err);
 void kv_each_free(struct kv_each *e);
+const char *kv_each_text(const struct kv_each *e);	/* the pipeline as it was given; NULL of NULL */
 
 /* Adds what the pipeline's policies need to what is observed. What an external one needs nobody here can know. */
 void kv_each_observe(const struct kv_each *e, struct kv_observe *o);
