@@ -60,11 +60,21 @@ kv_cache_free(struct kv_cache *c)
 	kv_track_free(&c->tokens);
 	kv_track_free(&c->nll);
 	kvs_prov_free(&c->prov);
+	kv_buf_free(&c->checkpoint);
 	kv_held_free(c->other, c->n_other);
 	free(c->list);
 	free(c->queries);
 	free(c->hidden);
 	free(c);
+}
+
+void
+kv_cache_swap(struct kv_cache *a, struct kv_cache *b)
+{
+	struct kv_cache was = *a;
+
+	*a = *b;
+	*b = was;
 }
 
 uint32_t
@@ -206,6 +216,21 @@ drop_round(struct kv_cache *c)
 	c->n_other = kept;
 }
 
+void
+kv_cache_begin_round(struct kv_cache *c)
+{
+	drop_round(c);
+	c->reading = true;
+}
+
+void
+kv_cache_end_round(struct kv_cache *c, uint32_t tail)
+{
+	c->reading = false;
+	c->edited |= c->state.tail != tail;
+	c->state.tail = tail;
+}
+
 enum kv_status
 kv_cache_extend(struct kv_cache *c, uint32_t m, struct kv_err *err)
 {
@@ -214,6 +239,8 @@ kv_cache_extend(struct kv_cache *c, uint32_t m, struct kv_err *err)
 
 	if ((rc = make_room(c, m, false, err)) != KV_OK)
 		return rc;
+	if (!c->reading)
+		drop_round(c);
 	for (size_t i = 0; i < n_lists(c) && m; i++) {
 		struct kv_list *l = &c->list[i];
 
@@ -231,7 +258,6 @@ kv_cache_extend(struct kv_cache *c, uint32_t m, struct kv_err *err)
 	s->tail = m;
 	if (!s->ids)
 		s->hist_first = s->consumed;
-	drop_round(c);
 	c->edited = true;
 	return KV_OK;
 }

@@ -341,6 +341,17 @@ write_round(struct writing *wr, struct kv_err *err)
 }
 
 static enum kv_status
+write_checkpoint(struct writing *wr, struct kv_err *err)
+{
+	const struct kv_buf *b = &wr->cache->checkpoint;
+
+	if (!b->len)
+		return KV_OK;
+	kv_buf_add(&wr->buf, b->p, b->len);
+	return put(wr, KVS_CKPT, KVS_ALL, KVS_ALL, 0, err);
+}
+
+static enum kv_status
 write_layer(struct writing *wr, unsigned layer, struct kv_err *err)
 {
 	const struct kv_cache *c = wr->cache;
@@ -401,6 +412,7 @@ longest_payload(const struct writing *wr)
 	most = max_u64(most, 16 + 8 * (uint64_t)c->tokens.n_sparse + 4 * (uint64_t)KVS_TOKS_DENSE);
 	most = max_u64(most, 32 + 8 * (uint64_t)c->nll.n_sparse + 4 * (uint64_t)c->nll.n);
 	most = max_u64(most, 8 * (uint64_t)kv_cache_longest(c));
+	most = max_u64(most, c->checkpoint.len);
 	frames += c->tokens.n / KVS_TOKS_DENSE + 1;
 	for (unsigned l = 0; l < g->n_layers; l++)
 		most = max_u64(most, KVS_ALIGN + 16 + (8 + 4 * (uint64_t)g->n_heads * g->d_k) * c->queries[l].w);
@@ -450,6 +462,8 @@ kv_cache_write(const struct kv_cache *c, struct kvs_writer *w, struct kv_err *er
 	if ((rc = write_nll(&wr, err)) != KV_OK)
 		goto out;
 	if ((rc = write_round(&wr, err)) != KV_OK)
+		goto out;
+	if ((rc = write_checkpoint(&wr, err)) != KV_OK)
 		goto out;
 	if ((rc = write_others(&wr, UINT64_MAX, err)) != KV_OK)
 		goto out;
