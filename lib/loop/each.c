@@ -246,15 +246,34 @@ run_steps(const struct kv_each *e, struct kv_cache *c, uint64_t round, struct kv
 	return rc;
 }
 
+/* A round whose pipeline is in a shell. */
+struct waiting {
+	const struct kv_each *each;
+	uint64_t round;
+	const struct kv_say *say;
+};
+
+static void
+tell_wait(void *arg, int level, const char *line)
+{
+	const struct waiting *w = arg;
+	char text[300];
+
+	snprintf(text, sizeof text, "%s: round %llu: %s", w->each->name, (unsigned long long)w->round, line);
+	kv_say(w->say, level, text);
+}
+
 enum kv_status
 kv_each_run(struct kv_each *e, struct kv_cache *c, uint64_t round, struct kv_pool *pool, const struct kv_say *say, struct kv_err *err)
 {
+	struct waiting w = { e, round, say };
+	struct kv_say patience = { tell_wait, &w };
 	enum kv_status rc = KV_OK;
 
 	if (e->step)
 		rc = run_steps(e, c, round, pool, say, err);
 	else if (e->shell || (rc = kv_shell_start(e->text, &e->shell, err)) == KV_OK)
-		rc = kv_shell_round(e->shell, c, err);
+		rc = kv_shell_round(e->shell, c, &patience, err);
 	if (rc != KV_OK)
 		kv_err_in(err, "%s: round %llu", e->name, (unsigned long long)round);
 	return rc;
