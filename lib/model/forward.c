@@ -242,7 +242,8 @@ attend(struct kv_engine *e, struct kv_cache *c, unsigned layer, size_t m, const 
 	for (uint32_t h = 0; h < g->n_heads_kv; h++) {
 		const struct kv_list *l = kv_cache_list(c, layer, h);
 
-		e->list[h] = (struct kv_attn_list){ l->n, l->k.data, l->v.data, l->k.dtype, l->v.dtype, l->src, l->pos, NULL };
+		e->list[h] = (struct kv_attn_list){ .n = l->n, .k = l->k.data, .v = l->v.data, .k_dtype = l->k.dtype, .v_dtype = l->v.dtype,
+			.src = l->src, .pos = l->pos };
 		if (how->rope != KVS_NO_ROPE && (rc = key_angles(e, how->rope, l, h, &e->list[h].angles, err)) != KV_OK)
 			return rc;
 	}
