@@ -26,6 +26,8 @@ parse(struct filter *f, int argc, char **argv, const char **path, struct kv_err 
 	while ((rc = kv_tool_next(&f->tool, &args, &key, &arg, err)) == KV_OK)
 		if ((rc = f->stage->option(f->cfg, key, arg, err)) != KV_OK)
 			break;
+	if (f->tool.force && f->stage->force)
+		f->stage->force(f->cfg);
 	if (rc == KV_END && (rc = f->stage->ready(f->cfg, err)) == KV_OK)
 		rc = kv_tool_operand(&args, path, err);
 	kv_args_end(&args);
@@ -55,6 +57,7 @@ record(struct filter *f, struct kv_cache *c, const struct kv_notes *notes, struc
 	struct kvs_run run = {
 		.tool = f->stage->usage.tool, .version = KV_VERSION, .argc = f->tool.words.n, .argv = f->tool.words.word,
 		.in_digest = c->digest, .kept = notes->kept, .of = notes->of,
+		.detail = notes->detail.len ? (const char *)notes->detail.p : NULL,
 	};
 
 	return f->tool.no_prov ? KV_OK : kvs_prov_add_run(&c->prov, &run, err);
@@ -70,18 +73,19 @@ run(void *arg, struct kv_cache *c, struct kv_err *err)
 
 	if ((rc = f->stage->run(f->cfg, c, f->tool.pool, &notes, err)) != KV_OK)
 		goto out;
-	if (notes.report.failed || notes.text.failed) {
+	kv_buf_add(&notes.detail, "", notes.detail.len > 0);
+	if (notes.report.failed || notes.remarks.failed || notes.text.failed || notes.detail.failed) {
 		rc = kv_fail_mem(err, "a report");
 		goto out;
 	}
+	kv_tool_say_lines(&f->tool, 0, &notes.remarks);
 	kv_tool_say_lines(&f->tool, 1, &notes.report);
 	if (!f->writer)
 		rc = kv_out_write(f->out, notes.text.p, notes.text.len, err);
 	else if ((rc = record(f, c, &notes, err)) == KV_OK)
 		rc = kv_cache_write(c, f->writer, err);
 out:
-	kv_buf_free(&notes.report);
-	kv_buf_free(&notes.text);
+	kv_notes_free(&notes);
 	return rc;
 }
 

@@ -12,7 +12,7 @@
 #include "util/mem.h"
 #include "util/text.h"
 
-static const struct kv_stage *const stages[] = { &kv_stage_evict, &kv_stage_reposition };
+static const struct kv_stage *const stages[] = { &kv_stage_evict, &kv_stage_prune, &kv_stage_quant, &kv_stage_reposition };
 
 struct step {
 	const struct kv_stage *stage;
@@ -76,6 +76,8 @@ configure(const struct kv_stage *stage, void **cfg, struct kv_command *c, const 
 	if ((rc = stage->start(cfg, err)) != KV_OK || (rc = kv_args_begin(&args, &usage, c->argc, c->argv, err)) != KV_OK)
 		return rc;
 	while ((rc = kv_args_next(&args, &key, &arg, err)) == KV_OK) {
+		if (key == 'f' && stage->force)
+			stage->force(*cfg);
 		if (is_manner(common, key))
 			continue;
 		if (is_common(common, key) || (arg && !strcmp(arg, "-"))) {
@@ -207,8 +209,7 @@ run_steps(const struct kv_each *e, struct kv_cache *c, struct kv_pool *pool, str
 		struct kv_notes notes = { 0 };
 
 		rc = e->step[i].stage->run(e->step[i].cfg, c, pool, &notes, err);
-		kv_buf_free(&notes.report);
-		kv_buf_free(&notes.text);
+		kv_notes_free(&notes);
 		if (rc != KV_OK)
 			kv_err_in(err, "%s", e->step[i].stage->usage.tool);
 	}
