@@ -14,7 +14,7 @@
 
 #include "cache/cache.h"
 
-/* The channels that narrowed rows still have. Each segment owns its mask. */
+/* The channels that narrowed rows still have. Segments of the same rows share it; no two lists do. */
 struct kv_mask {
 	uint32_t d, n_kept;		/* 1 <= n_kept < d */
 	bool values;			/* of values, not of keys */
@@ -27,6 +27,7 @@ struct kv_mask {
 	 */
 	uint8_t map_dtype;		/* KVS_F32, KVS_F16; 0 = no map */
 	uint8_t *map;			/* [d - n_kept][n_kept], then [d - n_kept], of map_dtype, little-endian */
+	size_t refs;
 };
 
 /* How codes were made. x = f32(f32(code * scale) + min) */
@@ -48,8 +49,8 @@ struct kv_segment {
 	struct kv_coding code;
 	uint8_t *data;			/* block [n][row_bytes], as in the format; NULL while held */
 	uint32_t n_groups;		/* per channel: groups of rows … */
-	uint32_t *group_end;		/* … [n_groups] one past the last row of each, counted from first; per row: NULL */
-	uint8_t *scales, *minima;	/* blocks of scale_dtype: [n_groups][width] per channel, [n][width / group] per row */
+	uint32_t *group_end;		/* … an array [n_groups]: one past the last row of each, counted from first; per row: NULL */
+	uint8_t *scales, *minima;	/* arrays of scale_dtype: [n_groups][width] per channel, [n][width / group] per row */
 };
 
 /* bits as in struct kv_mask. KV_EFIT if they keep nothing or everything. */
@@ -60,6 +61,8 @@ enum kv_status kv_mask_copy(const struct kv_mask *m, struct kv_mask **out, struc
 void kv_mask_free(struct kv_mask *m);
 bool kv_mask_same(const struct kv_mask *a, const struct kv_mask *b);	/* maps included; NULL = all channels */
 bool kv_mask_within(const struct kv_mask *a, const struct kv_mask *b);	/* does b keep all that a keeps? NULL = all channels */
+/* A narrow row x [n_kept] at full width: what was dropped is 0, or rebuilt and rounded to dtype. */
+void kv_mask_widen(const struct kv_mask *m, unsigned dtype, const float *x, float *out);
 
 static inline bool
 kv_mask_has(const struct kv_mask *m, uint32_t channel)
@@ -82,13 +85,13 @@ bool kv_segment_alike(const struct kv_segment *a, const struct kv_segment *b);
 
 /*
  * Narrows the rows from … to - 1, of n, to a mask (copied), exactly: columns of plain rows are gathered, those of codes go with their
- * scales; rows under a mask are narrowed further. Baked rows stay baked. KV_EFIT: a mask that keeps what is gone; codes in groups of
- * channels; rows before RoPE under a mask that breaks pairs, which kv_rows_put_narrow is for.
+ * scales; rows under a mask are narrowed further. KV_EFIT: a mask that keeps what is gone; codes in groups of channels; rows before RoPE
+ * under a mask that breaks pairs, or baked ones under one that does not: kv_rows_put_narrow takes them once they are turned.
  */
 enum kv_status kv_rows_narrow(struct kv_rows *r, uint32_t n, uint32_t from, uint32_t to, const struct kv_mask *mask, struct kv_err *err);
 /*
- * Puts x, f32[to - from][mask's n_kept], in the place of the rows from … to - 1, rounded to the type of the plain rows; rotated = they were
- * turned. KV_EFIT if a finite number would become infinite.
+ * Puts x, f32[to - from][mask's n_kept], in the place of the rows from … to - 1, rounded to the type of the plain rows; rotated = they are
+ * turned, which they must be iff the mask breaks pairs. mask NULL: rows of full width. KV_EFIT if a finite number would become infinite.
  */
 enum kv_status kv_rows_put_narrow(struct kv_rows *r, uint32_t n, uint32_t from, uint32_t to, const struct kv_mask *mask, bool rotated, const float *x,
 	struct kv_err *err);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cache/parts.h"
+#include "cache/segment_parts.h"
 #include "cache/snapshot.h"
 #include "kvs/check.h"
 #include "kvs/codec.h"
@@ -26,6 +27,8 @@ struct reading {
 	struct entries *ents;
 	size_t n_ents;
 	uint32_t *ents_of;	/* [list] which of them */
+	struct kv_mask **mask;	/* an array [n_masks] of the list in hand, by id - 1 */
+	size_t n_masks, mask_list;
 	uint8_t *scratch;	/* a block: the payload in hand, unpacked */
 	size_t scratch_size;
 };
@@ -168,23 +171,101 @@ take_entries(struct reading *rd, struct kvs_tag tag, const uint8_t *raw, size_t 
 	return KV_OK;
 }
 
-static enum kv_status
-take_rows(struct kv_cache *c, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err)
+static void
+free_masks(struct reading *rd)
 {
+	for (size_t i = 0; i < rd->n_masks; i++)
+		kv_mask_free(rd->mask[i]);
+	rd->n_masks = 0;
+}
+
+static enum kv_status
+take_mask(struct reading *rd, struct kvs_tag tag, const uint8_t *raw, size_t n, struct kv_err *err)
+{
+	const struct kvs_geom *g = &rd->cache->geom;
+	size_t list = (size_t)tag.layer * g->n_heads_kv + tag.head;
+	struct kv_mask **p;
+	struct kvs_mask m;
+	enum kv_status rc;
+
+	if (list != rd->mask_list)
+		free_masks(rd);
+	rd->mask_list = list;
+	if ((rc = kvs_mask_get(raw, n, g, tag.layer, &m, err)) != KV_OK)
+		return rc;
+	if (!(p = kv_array_resize(rd->mask, rd->n_masks + 1, sizeof *p)))
+		return kv_fail_mem(err, "masks");
+	rd->mask = p;
+	if ((rc = kv_mask_new(g, tag.layer, m.values, m.bits, &p[rd->n_masks], err)) == KV_OK)
+		rd->n_masks++;
+	return rc;
+}
+
+/* The mask before it is the one that it goes with: so the checks have it. */
+static enum kv_status
+take_map(struct reading *rd, const uint8_t *raw, size_t n, struct kv_err *err)
+{
+	struct kv_mask *mask = rd->mask[rd->n_masks - 1];
+	struct kvs_map m;
+	enum kv_status rc;
+
+	if ((rc = kvs_map_get(raw, n, &rd->cache->geom, &m, err)) != KV_OK)
+		return rc;
+	if (!(mask->map = kv_array_new(n, 1)))
+		return kv_fail_mem(err, "masks");
+	memcpy(mask->map, m.map, n - (size_t)(m.map - raw));
+	mask->map_dtype = m.dtype;
+	return KV_OK;
+}
+
+/* Adds rows to the last segment where they are kept in the same way and it ends with a whole chunk, else as one more. */
+static enum kv_status
+add_segment(struct kv_rows *rows, const struct kv_segment *s, struct kv_err *err)
+{
+	struct kv_segment *last = rows->n_seg ? &rows->seg[rows->n_seg - 1] : NULL, *p;
+
+	if (last && kv_segment_alike(last, s) && last->n % kvs_rows_per_chunk(s->row_bytes) == 0) {
+		last->n += s->n;
+		return KV_OK;
+	}
+	if (!(p = kv_array_resize(rows->seg, rows->n_seg + 1, sizeof *p)))
+		return kv_fail_mem(err, "rows of the cache");
+	rows->seg = p;
+	p[rows->n_seg] = *s;
+	kv_mask_share(p[rows->n_seg++].mask);
+	return KV_OK;
+}
+
+static enum kv_status
+take_rows(struct reading *rd, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err)
+{
+	struct kv_cache *c = rd->cache;
 	bool values = f->head.type == KVS_VALS;
 	struct kv_list *l = kv_cache_list(c, f->head.tag.layer, f->head.tag.head);
 	struct kv_rows *rows = values ? &l->v : &l->k;
+	struct kv_segment s;
 	struct kvs_rows r;
 	enum kv_status rc;
 
 	if ((rc = kvs_rows_head_get(raw, (size_t)f->head.raw_len, &c->geom, values, &r, err)) != KV_OK)
 		return rc;
-	if (r.mask || r.rotated || r.scheme || !kvs_dtype_size(r.dtype))
-		return kv_fail(err, KV_EUNSUP, "pruned or quantised rows: this version reads plain ones");
-	if (rows->n_held && rows->dtype != r.dtype)
-		return kv_fail(err, KV_EUNSUP, "rows of %s behind rows of %s: this version reads lists of one element type",
-			kvs_dtype_name(r.dtype), kvs_dtype_name(rows->dtype));
-	rows->dtype = r.dtype;
+	s = (struct kv_segment){
+		.first = r.first_row, .n = r.n_rows, .dtype = r.dtype, .rotated = r.rotated, .width = r.width, .row_bytes = r.row_bytes,
+		.mask = r.mask ? rd->mask[r.mask - 1] : NULL,
+		.code = { r.scheme, r.bits, r.scale_dtype, r.group, r.residual },
+	};
+	if ((rc = add_segment(rows, &s, err)) != KV_OK)
+		return rc;
+	return kv_held_add(&rows->held, &rows->n_held, f, err);
+}
+
+/* Scales wait among the rows, before theirs. */
+static enum kv_status
+take_scales(struct kv_cache *c, const struct kvs_frame *f, struct kv_err *err)
+{
+	struct kv_list *l = kv_cache_list(c, f->head.tag.layer, f->head.tag.head);
+	struct kv_rows *rows = f->head.tag.chunk >> 31 ? &l->v : &l->k;
+
 	return kv_held_add(&rows->held, &rows->n_held, f, err);
 }
 
@@ -287,7 +368,7 @@ take_content(struct reading *rd, const struct kvs_frame *f, const uint8_t *raw, 
 		return take_entries(rd, f->head.tag, raw, n, err);
 	case KVS_KEYS:
 	case KVS_VALS:
-		return take_rows(c, f, raw, err);
+		return take_rows(rd, f, raw, err);
 	case KVS_OBSQ:
 		return take_queries(c, f->head.tag.layer, raw, n, err);
 	case KVS_OBSA:
@@ -297,8 +378,11 @@ take_content(struct reading *rd, const struct kvs_frame *f, const uint8_t *raw, 
 	case KVS_PROV:
 		return kvs_prov_add_json(&c->prov, raw, n, err);
 	case KVS_CMSK:
+		return take_mask(rd, f->head.tag, raw, n, err);
+	case KVS_CMAP:
+		return take_map(rd, raw, n, err);
 	case KVS_QUNT:
-		return kv_fail(err, KV_EUNSUP, "pruned or quantised rows: this version reads plain ones");
+		return take_scales(c, f, err);
 	default:
 		return kv_fail(err, KV_EUNSUP, "a frame that is not known to this version");
 	}
@@ -334,12 +418,13 @@ take_frame(struct reading *rd, const struct kvs_frame *f, struct kv_err *err)
 	return rc == KV_OK ? rc : fail_in(h, err);
 }
 
-/* Every list gets its own source indices and positions. */
+/* Every list gets its own source indices and positions; plain rows at its end are those that will grow. */
 static enum kv_status
 give_entries(struct reading *rd, struct kv_err *err)
 {
 	struct kv_cache *c = rd->cache;
 	size_t n_lists = (size_t)c->geom.n_layers * c->geom.n_heads_kv;
+	enum kv_status rc;
 
 	for (size_t i = 0; i < n_lists; i++) {
 		struct kv_list *l = &c->list[i];
@@ -347,6 +432,10 @@ give_entries(struct reading *rd, struct kv_err *err)
 
 		if (!l->n)
 			continue;
+		kv_rows_find_tail(&l->k);
+		kv_rows_find_tail(&l->v);
+		if ((rc = kv_rows_merge(&l->k, l->n, err)) != KV_OK || (rc = kv_rows_merge(&l->v, l->n, err)) != KV_OK)
+			return rc;
 		l->src = kv_array_new(l->n, sizeof *l->src);
 		l->pos = kv_array_new(l->n, sizeof *l->pos);
 		if (!l->src || !l->pos)
@@ -390,6 +479,8 @@ out:
 	free(rd.ents);
 	free(rd.ents_of);
 	kv_block_free(rd.scratch);
+	free_masks(&rd);
+	free(rd.mask);
 	kv_cache_free(rd.cache);
 	kvs_check_free(rd.check);
 	return rc;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/segments.h"
 #include "model/forward_parts.h"
 #include "util/mem.h"
 
@@ -351,8 +352,7 @@ check(const struct kv_engine *e, const struct kv_cache *c, const uint32_t *ids, 
 		if (ids[i] >= a->n_vocab)
 			return kv_fail(err, KV_EFIT, "token id %u is beyond the model's %u", ids[i], a->n_vocab);
 	for (size_t i = 0; i < (size_t)b->n_layers * b->n_heads_kv; i++)
-		if (c->list[i].k.width != b->d_k || c->list[i].v.width != b->d_v || !kvs_dtype_size(c->list[i].k.dtype) ||
-			!kvs_dtype_size(c->list[i].v.dtype))
+		if (!kv_rows_plain(&c->list[i].k) || !kv_rows_plain(&c->list[i].v))
 			return kv_fail(err, KV_EUNSUP, "layer %zu head %zu: rows that are pruned or in codes cannot be attended",
 				i / b->n_heads_kv, i % b->n_heads_kv);
 	return KV_OK;

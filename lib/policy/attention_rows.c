@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/segments.h"
 #include "kernel/rope.h"
 #include "policy/rows.h"
 #include "util/mem.h"
@@ -160,7 +161,8 @@ kv_keys_turned(const struct kv_cache *c, const struct kv_turns *t, unsigned laye
 		return kv_fail_mem(err, "keys");
 	for (uint32_t r = 0; r < l->n; r++) {
 		kv_rows_get(&l->k, r, keys + r * d);
-		kv_turn(c, t, layer, l->pos[r], keys + r * d);
+		if (!kv_rows_rotated(&l->k, r))
+			kv_turn(c, t, layer, l->pos[r], keys + r * d);
 	}
 	*out = keys;
 	return KV_OK;
