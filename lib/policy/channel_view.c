@@ -42,20 +42,26 @@ kv_group_queries_get(const struct kv_cache *c, const struct kv_turns *turns, uns
 	return KV_OK;
 }
 
-/* o [d_v] = the weighted sum of values from … to - 1; value and sum are room for d_v. */
-static void
-weigh(const struct kv_list *l, const float *row, uint32_t from, uint32_t to, float *value, double *sum, float *o)
+/* o [m][d_v] = the values from … to - 1 weighted by each of rows [m][n]. */
+static enum kv_status
+weigh(const struct kv_list *l, const float *rows, uint32_t m, uint32_t from, uint32_t to, float *o, struct kv_err *err)
 {
 	size_t d = l->v.width;
+	double *sum = kv_array_new(m, d * sizeof *sum);
+	float value[KVS_MAX_DIM];
 
-	memset(sum, 0, d * sizeof *sum);
+	if (!sum)
+		return kv_fail_mem(err, "outputs");
 	for (uint32_t r = from; r < to; r++) {
 		kv_rows_get(&l->v, r, value);
-		for (size_t j = 0; j < d; j++)
-			sum[j] += (double)(row[r] * value[j]);
+		for (size_t i = 0; i < m; i++)
+			for (size_t j = 0; j < d; j++)
+				sum[i * d + j] += (double)(rows[i * l->n + r] * value[j]);
 	}
-	for (size_t j = 0; j < d; j++)
-		o[j] = (float)sum[j];
+	for (size_t i = 0; i < m * d; i++)
+		o[i] = (float)sum[i];
+	free(sum);
+	return KV_OK;
 }
 
 enum kv_status
@@ -63,21 +69,21 @@ kv_group_outputs(const struct kv_cache *c, const struct kv_turns *turns, unsigne
 	uint32_t to, struct kv_group_queries *out, struct kv_err *err)
 {
 	const struct kv_list *l = kv_cache_list(c, layer, head);
-	const struct kv_queries *rec = &c->queries[layer];
-	uint32_t w = newest(c, layer, last), group = group_size(c);
+	uint32_t w = newest(c, layer, last), first = c->queries[layer].w - w, group = group_size(c);
 	size_t d = c->geom.d_v, n = (size_t)group * w;
-	float *keys = NULL, *o = kv_block_new(n, d * sizeof *o), *row = kv_block_new(l->n, sizeof *row), value[KVS_MAX_DIM];
-	double sum[KVS_MAX_DIM];
-	enum kv_status rc = o && row ? kv_keys_turned(c, turns, layer, head, &keys, err) : kv_fail_mem(err, "outputs");
+	float *keys = NULL, *o = kv_block_new(n, d * sizeof *o), *rows = kv_block_new((size_t)KV_ROWS_AT_ONCE * l->n, sizeof *rows);
+	enum kv_status rc = o && rows ? kv_keys_turned(c, turns, layer, head, &keys, err) : kv_fail_mem(err, "outputs");
 
 	for (uint32_t h = 0; h < group && rc == KV_OK; h++)
-		for (uint32_t i = 0; i < w && rc == KV_OK; i++) {
-			rc = kv_attention_row(c, turns, layer, head * group + h, rec->w - w + i, keys, row, err);
+		for (uint32_t i = 0; i < w && rc == KV_OK; i += KV_ROWS_AT_ONCE) {
+			uint32_t m = w - i < KV_ROWS_AT_ONCE ? w - i : KV_ROWS_AT_ONCE;
+
+			rc = kv_attention_rows(c, turns, layer, head * group + h, first + i, m, keys, rows, err);
 			if (rc == KV_OK)
-				weigh(l, row, from, to, value, sum, o + ((size_t)h * w + i) * d);
+				rc = weigh(l, rows, m, from, to, o + ((size_t)h * w + i) * d, err);
 		}
 	kv_block_free(keys);
-	kv_block_free(row);
+	kv_block_free(rows);
 	if (rc != KV_OK) {
 		kv_block_free(o);
 		return rc;

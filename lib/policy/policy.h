@@ -90,6 +90,7 @@ uint64_t kv_queries_stale(const struct kv_cache *c);
 uint32_t kv_voters(const struct kv_policy_opts *o, const struct kv_queries *q);
 /* x as --score-dtype keeps it. */
 float kv_score_round(const struct kv_policy_opts *o, double x);
+void kv_score_round_rows(const struct kv_policy_opts *o, float *x, size_t n);
 /* Whole part of share * n for a share written in decimals: 0.29 of 100 is 29. */
 uint32_t kv_share_of(double share, uint32_t n);
 

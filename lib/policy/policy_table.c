@@ -157,6 +157,13 @@ kv_score_round(const struct kv_policy_opts *o, double x)
 	}
 }
 
+void
+kv_score_round_rows(const struct kv_policy_opts *o, float *x, size_t n)
+{
+	for (size_t i = 0; i < n && o->score_dtype != KV_SCORE_F32; i++)
+		x[i] = kv_score_round(o, (double)x[i]);
+}
+
 uint32_t
 kv_share_of(double share, uint32_t n)
 {

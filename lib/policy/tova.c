@@ -24,7 +24,7 @@ score(const struct kv_scene *s, unsigned layer, unsigned head, double *out, stru
 	for (uint32_t i = 0; i < n; i++)
 		out[i] = 0;
 	for (unsigned g = 0; g < group; g++) {
-		if ((rc = kv_attention_row(c, s->turns, layer, head * group + g, c->queries[layer].w - 1, keys, row, err)) != KV_OK)
+		if ((rc = kv_attention_rows(c, s->turns, layer, head * group + g, c->queries[layer].w - 1, 1, keys, row, err)) != KV_OK)
 			goto out;
 		for (uint32_t i = 0; i < n; i++)
 			out[i] += (double)kv_score_round(s->opts, (double)row[i]);
