@@ -182,7 +182,8 @@ keys() { kv-dump --tsv frames "$1" | grep -E $'\tKEYS\t|\tQUNT\t|\tCMSK\t' | cut
 	quietly kv-prune --reuse-mask --think 0.4 --pairs s.kvs
 	same paired.kvs out.kvs
 	baked
-	kv-prefill --from baked.kvs -p "$(prose 40)" -o grown.kvs; quietly kv-prune --reuse-mask grown.kvs
+	kv-prefill --from baked.kvs -p "$(prose 40)" -o grown.kvs
+	quietly kv-prune --reuse-mask grown.kvs
 	[ "$(kv-dump --json out.kvs | jq_ .masks.rows_baked)" -eq $(((n - 32) * 6)) ]
 }
 
