@@ -54,6 +54,30 @@ kv_rows_plain(const struct kv_rows *r)
 	return !r->n_seg;
 }
 
+enum kv_status
+kv_rows_rebuild(struct kv_rows *r, struct kv_err *err)
+{
+	size_t size = r->width * kvs_dtype_size(r->dtype);
+	float x[KVS_MAX_DIM];
+	enum kv_status rc;
+
+	if ((rc = kv_rows_load(r, err)) != KV_OK)
+		return rc;
+	for (size_t k = 0; k < r->n_seg; k++) {
+		struct kv_segment *s = &r->seg[k];
+
+		if (!s->mask || !s->mask->map || s->whole)
+			continue;
+		if (!(s->whole = kv_block_new(s->n, size)))
+			return kv_fail_mem(err, "rows of the cache");
+		for (uint32_t i = 0; i < s->n; i++) {
+			kv_rows_get(r, s->first + i, x);
+			kv_numbers_put(s->whole + i * size, r->dtype, x, r->width);
+		}
+	}
+	return KV_OK;
+}
+
 bool
 kv_segment_alike(const struct kv_segment *a, const struct kv_segment *b)
 {
@@ -84,6 +108,7 @@ kv_segment_free(struct kv_segment *s)
 {
 	kv_mask_free(s->mask);
 	kv_block_free(s->data);
+	kv_block_free(s->whole);
 	free(s->group_end);
 	free(s->scales);
 	free(s->minima);
@@ -98,7 +123,7 @@ kv_segment_room(const struct kv_segment *like, uint32_t n, uint32_t n_groups, st
 	s.n = n;
 	s.n_groups = n_groups;
 	s.group_end = NULL;
-	s.scales = s.minima = NULL;
+	s.scales = s.minima = s.whole = NULL;
 	s.data = kv_block_new(n, s.row_bytes);
 	if (s.dtype == KVS_CODES) {
 		s.group_end = n_groups ? kv_array_new(n_groups, sizeof *s.group_end) : NULL;

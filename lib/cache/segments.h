@@ -50,6 +50,7 @@ struct kv_segment {
 	uint8_t *data;			/* block [n][row_bytes], as in the format; NULL while held */
 	uint32_t n_groups;		/* per channel: groups of rows … */
 	uint32_t *group_end;		/* … an array [n_groups]: one past the last row of each, counted from first; per row: NULL */
+	uint8_t *whole;			/* block [n][d] of the plain rows' type: rebuilt by kv_rows_rebuild; else NULL */
 	uint8_t *scales, *minima;	/* arrays of scale_dtype: [n_groups][width] per channel, [n][width / group] per row */
 };
 
@@ -80,6 +81,8 @@ bool kv_rows_rotated(const struct kv_rows *r, uint32_t row);
 bool kv_rows_plain(const struct kv_rows *r);		/* no segments: all rows are plain and of full width */
 /* Row i of a loaded segment (counted from its first) as it is kept, f32[width]. */
 void kv_segment_get(const struct kv_segment *s, uint32_t i, float *out);
+/* Rebuilds, once, what masks with maps have dropped: working copies of full width, never written. Rows are loaded. */
+enum kv_status kv_rows_rebuild(struct kv_rows *r, struct kv_err *err);
 /* Are two segments kept in the same way? Rows of the one may then follow those of the other. */
 bool kv_segment_alike(const struct kv_segment *a, const struct kv_segment *b);
 
