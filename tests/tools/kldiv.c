@@ -79,7 +79,7 @@ static void
 predict(struct kv_session *s, struct kv_cache *c, const uint32_t *ids, size_t n, float *out)
 {
 	size_t vocab = c->geom.n_vocab;
-	static const struct kv_observe nothing;
+	static const struct kv_observe scored = { .nll = true };	/* only then are all states of a batch normed */
 
 	if (!c->hidden) {
 		fprintf(stderr, "kldiv: a snapshot without a hidden state\n");
@@ -89,7 +89,7 @@ predict(struct kv_session *s, struct kv_cache *c, const uint32_t *ids, size_t n,
 	for (size_t at = 0; at < n; at += BATCH) {
 		size_t m = n - at < BATCH ? n - at : BATCH;
 
-		must(kv_forward(s->engine, c, ids + at, m, &nothing, &err), "forward");
+		must(kv_forward(s->engine, c, ids + at, m, &scored, &err), "forward");
 		kv_unembed(s->engine, s->engine->h, at + m < n ? m : m - 1, out + (at + 1) * vocab);
 	}
 	for (size_t i = 0; i < n; i++)
