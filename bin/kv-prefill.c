@@ -11,18 +11,21 @@
 #include "util/text.h"
 #include "util/version.h"
 
-enum { OPT_FROM = 400, OPT_OBSERVE, OPT_BATCH, OPT_CHUNK, OPT_FILL, OPT_RESERVE, OPT_EACH, OPT_TAKE, OPT_CONTINUE, OPT_HISTORY, OPT_DTYPE, OPT_PRECISION };
+enum { OPT_FROM = 400, OPT_OBSERVE, OPT_BATCH, OPT_CHUNK, OPT_FILL, OPT_RESERVE, OPT_EACH, OPT_PROBE,
+	OPT_PROBE_AT, OPT_TAKE, OPT_CONTINUE, OPT_HISTORY, OPT_DTYPE, OPT_PRECISION };
 
 static const struct kv_opt options[] = {
 	{ "model", 'm', "FILE", "GGUF model (default $KV_MODEL)" },
 	{ "from", OPT_FROM, "SNAP", "go on from a snapshot; - is standard input" },
 	{ "prompt", 'p', "TEXT", "text given here, after that of the files; @FILE reads it from FILE" },
-	{ "observe", OPT_OBSERVE, "LIST", "what to record: last=N queries (default 32), acc, nll; none" },
+	{ "observe", OPT_OBSERVE, "LIST", "what to record: last=N queries (default 32), acc, nll, chunk; none" },
 	{ "batch", OPT_BATCH, "N", "tokens a forward pass (default 512)" },
 	{ "chunk", OPT_CHUNK, "N", "read in rounds of N tokens, each a forward pass" },
-	{ "fill", OPT_FILL, "N", "read until the fullest list holds N entries; if there is more text, --each, and on" },
+	{ "fill", OPT_FILL, "N", "read until the fullest list and the probe make N entries; if there is more text, --each, and on" },
 	{ "reserve", OPT_RESERVE, "N", "with --fill: leave at least N places free at the end (default 0)" },
 	{ "each", OPT_EACH, "PIPELINE", "what becomes of the cache after every round" },
+	{ "probe", OPT_PROBE, "TEXT", "tokens that look at the cache every round: their attention is recorded, no more; @FILE" },
+	{ "probe-at", OPT_PROBE_AT, "old|all", "they see what was there before the round (default with --chunk) or all (default)" },
 	{ "take", OPT_TAKE, "N", "stop after N tokens of text" },
 	{ "continue", OPT_CONTINUE, NULL, "with --from: the same text once more, from where the snapshot stopped" },
 	{ "history", OPT_HISTORY, "all|alive|none", "token ids to keep: all that were read (default), of entries that live, none" },
@@ -46,7 +49,8 @@ struct prefill {
 	const char *model, *from, *prompt;
 	char **files;
 	int n_files;
-	const char *each_text;
+	const char *each_text, *probe, *probe_at;
+	bool no_text;			/* a probe over --from, and nothing to read */
 	struct kv_prompt_opts what;
 	struct kv_rounds rounds;
 	uint64_t take;			/* UINT64_MAX = all */
@@ -55,7 +59,7 @@ struct prefill {
 	enum kv_precision precision;
 
 	struct kv_session session;
-	struct kv_buf text;
+	struct kv_buf text, probe_text;
 	struct kvs_reader *reader;
 	struct kvs_writer *writer;
 	struct kv_progress progress;
@@ -98,6 +102,12 @@ option(struct prefill *p, int key, const char *arg, struct kv_err *err)
 	case OPT_EACH:
 		p->each_text = arg;
 		return KV_OK;
+	case OPT_PROBE:
+		p->probe = arg;
+		return KV_OK;
+	case OPT_PROBE_AT:
+		p->probe_at = arg;
+		return KV_OK;
 	case OPT_TAKE:
 		if ((rc = kv_parse_int("--take", arg, 0, INT64_MAX, &n, err)) == KV_OK)
 			p->take = (uint64_t)n;
@@ -120,6 +130,27 @@ static bool
 is_stdin(const char *path)
 {
 	return path && !strcmp(path, "-");
+}
+
+static enum kv_status
+parse_probe(struct prefill *p, struct kv_err *err)
+{
+	enum kv_status rc;
+	char q[60];
+
+	p->rounds.probe_all = !p->rounds.chunk;
+	if (p->probe_at) {
+		p->rounds.probe_all = !strcmp(p->probe_at, "all");
+		if (!p->rounds.probe_all && strcmp(p->probe_at, "old"))
+			return kv_fail(err, KV_EUSAGE, "--probe-at: '%s' is not old or all", kv_quote(q, sizeof q, p->probe_at, strlen(p->probe_at)));
+		if (!p->probe)
+			return kv_fail(err, KV_EUSAGE, "--probe-at goes with --probe");
+	}
+	if (!p->probe)
+		return KV_OK;
+	if ((rc = kv_text_arg(p->probe, &p->probe_text, err)) == KV_OK && !p->probe_text.len)
+		rc = kv_fail(err, KV_EUSAGE, "--probe: an empty text");
+	return rc;
 }
 
 static enum kv_status
@@ -146,12 +177,15 @@ parse(struct prefill *p, struct kv_args *args, struct kv_err *err)
 		return kv_fail(err, KV_EUSAGE, "--batch does not go with --chunk: a chunk is its own batch");
 	if (p->from && p->dtype)
 		return kv_fail(err, KV_EUSAGE, "--dtype: the snapshot of --from has its element type already");
-	if (is_stdin(p->from) && !p->n_files && !p->prompt)
+	p->no_text = p->from && p->probe && !p->n_files && !p->prompt;
+	if (is_stdin(p->from) && !p->n_files && !p->prompt && !p->no_text)
 		return kv_fail(err, KV_EUSAGE, "--from - takes standard input: the text must come from a file or -p");
 	for (int i = 0; i < p->n_files; i++)
 		if (is_stdin(p->from) && is_stdin(p->files[i]))
 			return kv_fail(err, KV_EUSAGE, "standard input cannot be both the snapshot and the text");
-	return p->each_text ? kv_each_new(p->each_text, kv_common_options, &p->rounds.each, err) : KV_OK;
+	if (p->each_text && (rc = kv_each_new("--each", p->each_text, kv_common_options, &p->rounds.each, err)) != KV_OK)
+		return rc;
+	return parse_probe(p, err);
 }
 
 static enum kv_status
@@ -176,7 +210,7 @@ read_text(struct prefill *p, struct kv_err *err)
 	for (int i = 0; i < p->n_files; i++)
 		if ((rc = add_file(p, p->files[i], err)) != KV_OK)
 			return rc;
-	if (!p->n_files && !p->prompt && (rc = add_file(p, NULL, err)) != KV_OK)
+	if (!p->n_files && !p->prompt && !p->no_text && (rc = add_file(p, NULL, err)) != KV_OK)
 		return rc;
 	return p->prompt ? kv_text_arg(p->prompt, &p->text, err) : KV_OK;
 }
@@ -214,25 +248,46 @@ find_place(const struct kv_cache *c, const struct kv_ids *ids, size_t *skip, str
 	return KV_OK;
 }
 
+/* The text for one cache, *skip of which it has read already, and the probe. */
+static enum kv_status
+tokenise(struct prefill *p, const struct kv_cache *c, struct kv_ids *ids, size_t *skip, struct kv_ids *probe, struct kv_err *err)
+{
+	struct kv_buf notes = { 0 }, shown = { 0 };
+	enum kv_status rc = KV_OK;
+
+	*skip = 0;
+	if (!p->no_text)
+		rc = kv_prompt_ids(&p->session, &p->what, p->go_on ? NULL : c, &p->text, ids, &shown, &notes, err);
+	if (rc == KV_OK && p->go_on)
+		rc = find_place(c, ids, skip, err);
+	if (rc == KV_OK && p->probe)
+		rc = kv_prompt_probe(&p->session, &p->what, c, ids->id + *skip, ids->n - *skip, &p->probe_text, probe, &notes, err);
+	if (rc == KV_OK) {
+		kv_tool_say_lines(&p->tool, 0, &notes);
+		kv_tool_show(&shown);
+	}
+	kv_buf_free(&notes);
+	kv_buf_free(&shown);
+	return rc;
+}
+
 /* Reads the text into one cache. */
 static enum kv_status
 extend(struct prefill *p, struct kv_cache *c, struct kv_err *err)
 {
-	struct kv_buf notes = { 0 }, shown = { 0 };
-	struct kv_ids ids = { 0 };
+	struct kv_ids ids = { 0 }, probe = { 0 };
 	struct kv_rounds rounds = p->rounds;
-	size_t skip = 0, n;
+	size_t skip, n;
 	enum kv_status rc;
 	double begin;
 
 	rounds.feed.observe = kv_observe_on(&rounds.feed.observe, c);
 	if ((rc = kv_session_fits(&p->session, c, !p->what.tokens, p->tool.force, err)) != KV_OK ||
-	    (rc = kv_prompt_ids(&p->session, &p->what, p->go_on ? NULL : c, &p->text, &ids, &shown, &notes, err)) != KV_OK ||
-	    (p->go_on && (rc = find_place(c, &ids, &skip, err)) != KV_OK))
+	    (rc = tokenise(p, c, &ids, &skip, &probe, err)) != KV_OK)
 		goto out;
+	rounds.probe = probe.id;
+	rounds.n_probe = probe.n;
 	n = ids.n - skip < p->take ? ids.n - skip : (size_t)p->take;
-	kv_tool_say_lines(&p->tool, 0, &notes);
-	kv_tool_show(&shown);
 	begin = kv_now();
 	kv_progress_start(&p->progress, usage.tool, "tokens", p->tool.verbosity < 0);
 	rc = kv_rounds_read(&p->session, c, ids.id + skip, n, &rounds, p->tool.pool, err);
@@ -241,8 +296,7 @@ extend(struct prefill *p, struct kv_cache *c, struct kv_err *err)
 		summary(p, c, n, kv_now() - begin);
 out:
 	kv_ids_free(&ids);
-	kv_buf_free(&notes);
-	kv_buf_free(&shown);
+	kv_ids_free(&probe);
 	return rc;
 }
 
@@ -319,6 +373,7 @@ main(int argc, char **argv)
 	kv_tool_start(&p.tool, &usage);
 	p.rounds.feed.tick = tick;
 	p.rounds.feed.arg = &p;
+	p.rounds.say = (struct kv_say){ kv_tool_line, &p.tool };
 	if ((rc = kv_args_begin(&args, &usage, argc, argv, &err)) == KV_OK && (rc = parse(&p, &args, &err)) == KV_OK &&
 	    (rc = kv_out_open(p.tool.output, true, p.tool.force, &out, &err)) == KV_OK)
 		rc = work(&p, out, &err);
@@ -326,6 +381,7 @@ main(int argc, char **argv)
 	if (rc != KV_OK && kv_each_status(p.rounds.each))
 		status = kv_each_status(p.rounds.each);
 	kv_each_free(p.rounds.each);
+	kv_buf_free(&p.probe_text);
 	kv_args_end(&args);
 	kv_tool_end(&p.tool);
 	return status;

@@ -58,6 +58,12 @@ kv_tool_say(const struct kv_tool *t, int level, const char *fmt, ...)
 	va_end(ap);
 }
 
+void
+kv_tool_line(void *arg, int level, const char *text)
+{
+	kv_tool_say(arg, level, "%s", text);
+}
+
 int
 kv_tool_fail(const struct kv_tool *t, const struct kv_err *err)
 {

@@ -57,6 +57,9 @@ void kv_tool_version(const char *tool);	/* on standard output */
 /* A line on standard error if verbosity is at least level. The tool's name and the newline are added. */
 void kv_tool_say(const struct kv_tool *t, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
+/* The same for whoever takes a callback (struct kv_say); arg is the struct kv_tool. */
+void kv_tool_line(void *arg, int level, const char *text);
+
 /* Every line of text as such a line; the text is used up. */
 void kv_tool_say_lines(const struct kv_tool *t, int level, struct kv_buf *text);
 /* --show-prompt: what is fed, as it is, on standard error. */

@@ -73,7 +73,7 @@ struct kv_track {
 
 /*
  * Attention that the first `cols` entries of every list received from the chunk of text that came last, or from a probe: sums over its
- * queries, for each query head of the group (formats/kvs.md, section 11.4). No column is no missing record: nothing was there to be seen.
+ * queries, for each query head of the group (formats/kvs.md, section 11.3). No column is no missing record: nothing was there to be seen.
  */
 struct kv_sums {
 	bool there;
@@ -84,6 +84,7 @@ struct kv_sums {
 	uint32_t rows;			/* query heads of a group; 1 where the snapshot held them reduced … */
 	uint8_t reduction;		/* … so: 0 mean, 1 sum, 2 max */
 	struct kv_sums_list {
+		bool missing;		/* the snapshot had none of this list, or one that does not go with the rest */
 		uint32_t cols;
 		float *sum;		/* a block [rows][cols] */
 	} *list;			/* [layer * n_heads_kv + head] */
@@ -102,6 +103,7 @@ struct kv_cache {
 	double nll_sum;			/* … and their sum, in order of source index */
 	float *hidden;			/* an array [n_embd], after the final norm; NULL = none */
 	struct kv_queries *queries;	/* [layer] */
+	bool reading;			/* a round of text is being read */
 	struct kv_sums sums[KV_SUMS_KINDS];
 	bool has_round;
 	struct kvs_obsr round;		/* the round in hand, as kv-prefill left it */
@@ -166,9 +168,15 @@ enum kv_status kv_queries_add(struct kv_cache *c, unsigned layer, uint32_t w, ui
 enum kv_status kv_received_add(struct kv_list *l, uint32_t m, uint32_t window, const double *sum, const double *square, struct kv_err *err);
 
 /*
+ * A round of text begins: what was recorded of the one before goes, sums and has_round. Until it ends kv_cache_extend drops nothing; without
+ * a round in hand every kv_cache_extend is one of its own. end: tail becomes the tokens that were new in it.
+ */
+void kv_cache_begin_round(struct kv_cache *c);
+void kv_cache_end_round(struct kv_cache *c, uint32_t tail);
+
+/*
  * An empty record of the chunk's or the probe's attention over all entries that are there now, sums 0, in the place of any that is there;
- * the caller fills it in. Any entry that comes or goes makes it stale: kv_cache_extend drops both, and the round with them; who evicts calls
- * kv_cache_drop_sums.
+ * the caller fills it in. It stands until the next round begins; who evicts calls kv_cache_drop_sums.
  */
 enum kv_status kv_cache_new_sums(struct kv_cache *c, enum kv_sums_of which, uint32_t queries, uint32_t at, struct kv_err *err);
 void kv_cache_drop_sums(struct kv_cache *c);

@@ -258,11 +258,26 @@ take_received(struct kv_cache *c, const struct kvs_frame *f, const uint8_t *raw,
 	return KV_OK;
 }
 
+/* That it is about the first entries of this list the checks find out as well. */
+static enum kv_status
+take_sums(struct kv_cache *c, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err)
+{
+	struct kvs_obsp o;
+	bool taken;
+	enum kv_status rc;
+
+	if ((rc = kvs_obsp_get(raw, (size_t)f->head.raw_len, &c->geom, &o, err)) != KV_OK ||
+	    (rc = kv_sums_take(c, f->head.tag, &o, &taken, err)) != KV_OK)
+		return rc;
+	return taken ? KV_OK : kv_held_add(&c->other, &c->n_other, f, err);
+}
+
 /* Is it one whose content this library works with? */
 static bool
 is_ours(uint32_t type)
 {
-	return !kvs_is_ancillary(type) || type == KVS_OBSQ || type == KVS_OBSA || type == KVS_OBSN || type == KVS_PROV;
+	return !kvs_is_ancillary(type) || type == KVS_OBSQ || type == KVS_OBSA || type == KVS_OBSP || type == KVS_OBSN ||
+		type == KVS_OBSR || type == KVS_PROV;
 }
 
 static enum kv_status
@@ -292,8 +307,13 @@ take_content(struct reading *rd, const struct kvs_frame *f, const uint8_t *raw, 
 		return take_queries(c, f->head.tag.layer, raw, n, err);
 	case KVS_OBSA:
 		return take_received(c, f, raw, err);
+	case KVS_OBSP:
+		return take_sums(c, f, raw, err);
 	case KVS_OBSN:
 		return take_nll(c, raw, n, err);
+	case KVS_OBSR:
+		c->has_round = true;
+		return kvs_obsr_get(raw, n, &c->round, err);
 	case KVS_PROV:
 		return kvs_prov_add_json(&c->prov, raw, n, err);
 	case KVS_CMSK:

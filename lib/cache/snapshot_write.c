@@ -235,14 +235,12 @@ place(const struct kvs_head *h)
 	case KVS_OBSA:
 	case KVS_OBSP:
 		return (uint64_t)h->tag.layer << 50 | (uint64_t)(h->type == KVS_OBSP) << 49 | (uint64_t)h->tag.head << 32 | h->tag.chunk;
-	case KVS_OBSR:
-		return behind;
 	case KVS_CKPT:
-		return behind + 1;
+		return behind;
 	case KVS_INFO:
-		return behind + 3;
-	default:
 		return behind + 2;
+	default:
+		return behind + 1;
 	}
 }
 
@@ -265,8 +263,6 @@ still_true(const struct kv_cache *c, bool edited, const struct kvs_head *h)
 	case KVS_OBSA:
 	case KVS_OBSP:
 		return !kv_cache_list(c, h->tag.layer, h->tag.head)->changed;
-	case KVS_OBSR:
-		return true;
 	default:
 		return !edited || kvs_is_safe_to_copy(h->type);
 	}
@@ -319,6 +315,32 @@ write_received(struct writing *wr, unsigned layer, unsigned head, struct kv_err 
 }
 
 static enum kv_status
+write_sums(struct writing *wr, unsigned layer, unsigned head, struct kv_err *err)
+{
+	const struct kv_cache *c = wr->cache;
+	enum kv_status rc = KV_OK;
+
+	for (uint32_t which = 0; which < KV_SUMS_KINDS && rc == KV_OK; which++) {
+		struct kvs_head h = { .type = KVS_OBSP, .tag = { (uint16_t)layer, (uint16_t)head, which } };
+
+		if ((rc = write_others(wr, place(&h), err)) == KV_OK &&
+		    (rc = kv_sums_put(c, which, (size_t)layer * c->geom.n_heads_kv + head, &wr->buf, err)) == KV_OK &&
+		    (wr->buf.len || wr->buf.failed))
+			rc = put(wr, KVS_OBSP, layer, head, which, err);
+	}
+	return rc;
+}
+
+static enum kv_status
+write_round(struct writing *wr, struct kv_err *err)
+{
+	if (!wr->cache->has_round)
+		return KV_OK;
+	kvs_obsr_put(&wr->buf, &wr->cache->round);
+	return put(wr, KVS_OBSR, KVS_ALL, KVS_ALL, 0, err);
+}
+
+static enum kv_status
 write_layer(struct writing *wr, unsigned layer, struct kv_err *err)
 {
 	const struct kv_cache *c = wr->cache;
@@ -333,6 +355,9 @@ write_layer(struct writing *wr, unsigned layer, struct kv_err *err)
 	for (unsigned h = 0; h < c->geom.n_heads_kv; h++)
 		if ((rc = write_others(wr, place(&(struct kvs_head){ .type = KVS_OBSA, .tag = { (uint16_t)layer, (uint16_t)h, 0 } }), err)) != KV_OK ||
 			(rc = write_received(wr, layer, h, err)) != KV_OK)
+			return rc;
+	for (unsigned h = 0; h < c->geom.n_heads_kv; h++)
+		if ((rc = write_sums(wr, layer, h, err)) != KV_OK)
 			return rc;
 	rc = write_others(wr, (uint64_t)(layer + 1) << 50, err);
 	for (unsigned h = 0; h < c->geom.n_heads_kv && rc == KV_OK; h++) {
@@ -383,7 +408,9 @@ longest_payload(const struct writing *wr)
 		const struct kv_list *l = &c->list[i];
 
 		most = max_u64(most, l->received ? 64 + 12 * (uint64_t)l->n : 0);
-		frames += 5 + l->k.n_held + l->v.n_held;
+		for (unsigned which = 0; which < KV_SUMS_KINDS; which++)
+			most = max_u64(most, c->sums[which].there ? 64 + 4 * (uint64_t)c->sums[which].rows * c->sums[which].list[i].cols : 0);
+		frames += 7 + l->k.n_held + l->v.n_held;
 		frames += l->n / kvs_rows_per_chunk((uint32_t)(l->k.width * kvs_dtype_size(l->k.dtype)));
 		frames += l->n / kvs_rows_per_chunk((uint32_t)(l->v.width * kvs_dtype_size(l->v.dtype)));
 	}
@@ -421,6 +448,8 @@ kv_cache_write(const struct kv_cache *c, struct kvs_writer *w, struct kv_err *er
 		if ((rc = write_layer(&wr, l, err)) != KV_OK)
 			goto out;
 	if ((rc = write_nll(&wr, err)) != KV_OK)
+		goto out;
+	if ((rc = write_round(&wr, err)) != KV_OK)
 		goto out;
 	if ((rc = write_others(&wr, UINT64_MAX, err)) != KV_OK)
 		goto out;

@@ -28,4 +28,11 @@ enum kv_status kv_prompt_ready(const struct kv_prompt_opts *o, struct kv_err *er
  */
 enum kv_status kv_prompt_ids(struct kv_session *s, const struct kv_prompt_opts *o, const struct kv_cache *c, const struct kv_buf *text, struct kv_ids *ids, struct kv_buf *shown, struct kv_buf *notes, struct kv_err *err);
 
+/*
+ * Appends the ids of a probe: those that kv_prompt_ids will give for the same text once c has read next[0..n) as well. No BOS, whatever the
+ * cache holds now; with --chat the next user message. KV_EUSAGE: there is no token in it.
+ */
+enum kv_status kv_prompt_probe(struct kv_session *s, const struct kv_prompt_opts *o, const struct kv_cache *c, const uint32_t *next, size_t n,
+	const struct kv_buf *text, struct kv_ids *ids, struct kv_buf *notes, struct kv_err *err);
+
 #endif

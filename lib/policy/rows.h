@@ -16,11 +16,14 @@ void kv_turns_free(struct kv_turns *t);
 enum kv_status kv_keys_turned(const struct kv_cache *c, const struct kv_turns *t, unsigned layer, unsigned head, float **out,
 	struct kv_err *err);
 
+enum { KV_ROWS_AT_ONCE = 16 };
+
 /*
- * row [n] = what recorded query w of query head q_head pays to the entries of its kv head; 0 for those that it could not see. f32 products,
- * f64 sum in slot order. Causality goes by source index, window and angles by position.
+ * rows [m][n] = what the recorded queries w … w + m - 1 of query head q_head pay to the entries of their kv head, m <= KV_ROWS_AT_ONCE; 0 for
+ * those that a query could not see. f32 products, f64 sums, in an order that is fixed. Causality goes by source index, window and angles
+ * by position.
  */
-enum kv_status kv_attention_row(const struct kv_cache *c, const struct kv_turns *t, unsigned layer, unsigned q_head, uint32_t w,
-	const float *keys_turned, float *row, struct kv_err *err);
+enum kv_status kv_attention_rows(const struct kv_cache *c, const struct kv_turns *t, unsigned layer, unsigned q_head, uint32_t w, uint32_t m,
+	const float *keys_turned, float *rows, struct kv_err *err);
 
 #endif
