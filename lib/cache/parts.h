@@ -4,7 +4,7 @@
 
 #include "cache/cache.h"
 
-/* Appends a copy of the frame to *list [*n]. */
+/* Appends the frame to *list [*n]: its block where that may be had, else a copy. */
 enum kv_status kv_held_add(struct kv_held **list, size_t *n, const struct kvs_frame *f, struct kv_err *err);
 void kv_held_free(struct kv_held *list, size_t n);
 
