@@ -1,6 +1,8 @@
 /* kv-prefill: text in, snapshot out. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cache/snapshot.h"
@@ -58,13 +60,17 @@ struct prefill {
 	unsigned n_done;		/* snapshots of --from */
 	struct kv_prompt_opts what;
 	struct kv_rounds rounds;
-	uint64_t take;			/* UINT64_MAX = all */
 	bool go_on;
 	enum kvs_dtype dtype;		/* 0 = not given */
 	enum kv_precision precision;
 
 	struct kv_session session;
-	struct kv_buf text, probe_text;
+	struct kv_buf prompt_text, probe_text, stdin_text;
+	bool stdin_read;
+	uint64_t bytes;			/* of the text, if … */
+	bool bytes_known;
+	struct kv_source *src;
+	uint64_t skipped;		/* tokens of it that --continue passed over */
 	struct kvs_reader *reader;
 	struct kvs_writer *writer;
 	struct kv_progress progress;
@@ -123,7 +129,7 @@ option(struct prefill *p, int key, const char *arg, struct kv_err *err)
 		return KV_OK;
 	case OPT_TAKE:
 		if ((rc = kv_parse_int("--take", arg, 0, INT64_MAX, &n, err)) == KV_OK)
-			p->take = (uint64_t)n;
+			p->rounds.most = (uint64_t)n;
 		return rc;
 	case OPT_CONTINUE:
 		p->go_on = true;
@@ -143,6 +149,15 @@ static bool
 is_stdin(const char *path)
 {
 	return path && !strcmp(path, "-");
+}
+
+static enum kv_status
+read_rest(struct kv_in *in, struct kv_buf *out, struct kv_err *err)
+{
+	enum kv_status rc = kv_in_rest(in, out, err);
+
+	kv_in_close(in);
+	return rc;
 }
 
 static enum kv_status
@@ -204,89 +219,157 @@ parse(struct prefill *p, struct kv_args *args, struct kv_err *err)
 		return rc;
 	if (p->twin_text && (rc = kv_each_new("--twin-each", p->twin_text, kv_common_options, &p->rounds.twin_each, err)) != KV_OK)
 		return rc;
+	if (p->prompt && (rc = kv_text_arg(p->prompt, &p->prompt_text, err)) != KV_OK)
+		return rc;
 	return parse_probe(p, err);
 }
 
+/* A file of the text; NULL or - is standard input, which several snapshots of --from may want to read again. */
 static enum kv_status
-add_file(struct prefill *p, const char *path, struct kv_err *err)
+open_file(struct prefill *p, const char *path, struct kv_in **in, struct kv_err *err)
 {
-	struct kv_in *in;
 	enum kv_status rc;
+	struct stat st;
 
-	if ((rc = kv_in_open(path, &in, err)) != KV_OK)
+	if (p->from && (!path || is_stdin(path))) {
+		if (!p->stdin_read && ((rc = kv_in_open(NULL, in, err)) != KV_OK || (rc = read_rest(*in, &p->stdin_text, err)) != KV_OK))
+			return rc;
+		p->stdin_read = true;
+		p->bytes += p->stdin_text.len;
+		return kv_in_mem("standard input", p->stdin_text.p, p->stdin_text.len, in, err);
+	}
+	if ((rc = kv_in_open(path, in, err)) != KV_OK)
 		return rc;
-	rc = kv_in_rest(in, &p->text, err);
-	kv_in_close(in);
+	if (fstat(kv_in_fd(*in), &st) == 0 && S_ISREG(st.st_mode))
+		p->bytes += (uint64_t)st.st_size;
+	else
+		p->bytes_known = false;
+	return KV_OK;
+}
+
+/* The files, one after the other, then -p: in [*n], which has room for them. */
+static enum kv_status
+open_text(struct prefill *p, struct kv_in **in, size_t *n, struct kv_err *err)
+{
+	enum kv_status rc = KV_OK;
+
+	*n = 0;
+	p->bytes = 0;
+	p->bytes_known = true;
+	for (int i = 0; i < p->n_files && rc == KV_OK; i++)
+		if ((rc = open_file(p, p->files[i], &in[*n], err)) == KV_OK)
+			++*n;
+	if (rc == KV_OK && !p->n_files && !p->prompt && !p->no_text && (rc = open_file(p, NULL, &in[*n], err)) == KV_OK)
+		++*n;
+	if (rc == KV_OK && p->prompt && (rc = kv_in_mem("-p", p->prompt_text.p, p->prompt_text.len, &in[*n], err)) == KV_OK)
+		++*n;
+	p->bytes += p->prompt_text.len;
 	return rc;
 }
 
-/* The files, one after the other, then -p. */
-static enum kv_status
-read_text(struct prefill *p, struct kv_err *err)
-{
-	enum kv_status rc;
-
-	for (int i = 0; i < p->n_files; i++)
-		if ((rc = add_file(p, p->files[i], err)) != KV_OK)
-			return rc;
-	if (!p->n_files && !p->prompt && !p->no_text && (rc = add_file(p, NULL, err)) != KV_OK)
-		return rc;
-	return p->prompt ? kv_text_arg(p->prompt, &p->text, err) : KV_OK;
-}
-
+/* Of a file of known size the number of tokens can be told before they have been seen. */
 static void
 tick(void *arg, uint64_t done, uint64_t total)
 {
 	struct prefill *p = arg;
 
+	if (!total && p->bytes_known && (total = kv_source_guess(p->src, p->bytes)))
+		total = total > p->skipped + done ? total - p->skipped : done;
+	if (total > p->rounds.most)
+		total = p->rounds.most;
 	kv_progress_at(&p->progress, done, total, NULL);
 }
 
 static void
-summary(const struct prefill *p, const struct kv_cache *c, size_t n, double seconds)
+summary(const struct prefill *p, const struct kv_cache *c, uint64_t n, double seconds)
 {
-	kv_tool_say(&p->tool, 1, "%zu tokens read in %.2f s (%.0f/s), %u entries", n, seconds, n ? (double)n / seconds : 0, kv_cache_longest(c));
+	kv_tool_say(&p->tool, 1, "%llu tokens read in %.2f s (%.0f/s), %u entries", (unsigned long long)n, seconds,
+		n ? (double)n / seconds : 0, kv_cache_longest(c));
 	if (p->rounds.feed.observe.nll && c->nll_count)
 		kv_tool_say(&p->tool, 1, "mean NLL %.4f, perplexity %.3f over %llu tokens", c->nll_sum / (double)c->nll_count,
 			exp(c->nll_sum / (double)c->nll_count), (unsigned long long)c->nll_count);
 }
 
-/* --continue: the ids that the cache has consumed must be those that the text begins with; *skip = how many they are. */
+/* --continue: the ids that the cache has consumed must be those that the text begins with. */
 static enum kv_status
-find_place(const struct kv_cache *c, const struct kv_ids *ids, size_t *skip, struct kv_err *err)
+find_place(struct prefill *p, const struct kv_cache *c, struct kv_err *err)
 {
+	const uint32_t *ids;
+	enum kv_status rc;
 	uint32_t id;
+	size_t n;
 
-	if (c->state.consumed > ids->n)
-		return kv_fail(err, KV_EFIT, "--continue: the text has %zu tokens, the snapshot has read %llu", ids->n,
-			(unsigned long long)c->state.consumed);
-	for (uint32_t i = 0; i < c->state.consumed; i++)
-		if (kv_cache_token(c, i, &id) && id != ids->id[i])
-			return kv_fail(err, KV_EFIT, "--continue: token %u of the text is not the one that the snapshot has read", i);
-	*skip = (size_t)c->state.consumed;
+	for (p->skipped = 0; p->skipped < c->state.consumed; p->skipped += n) {
+		uint64_t left = c->state.consumed - p->skipped;
+
+		if ((rc = kv_source_peek(p->src, left < 4096 ? (size_t)left : 4096, &ids, &n, err)) != KV_OK)
+			return rc;
+		if (!n)
+			return kv_fail(err, KV_EFIT, "--continue: the text has %llu tokens, the snapshot has read %llu",
+				(unsigned long long)p->skipped, (unsigned long long)c->state.consumed);
+		for (size_t i = 0; i < n; i++)
+			if (kv_cache_token(c, (uint32_t)(p->skipped + i), &id) && id != ids[i])
+				return kv_fail(err, KV_EFIT, "--continue: token %llu of the text is not the one that the snapshot has read",
+					(unsigned long long)(p->skipped + i));
+		kv_source_skip(p->src, n);
+	}
 	return KV_OK;
 }
 
-/* The text for one cache, *skip of which it has read already, and the probe. */
+/* A text that must be seen as a whole before its first token is known, or that is shown; the probe that follows it. */
 static enum kv_status
-tokenise(struct prefill *p, const struct kv_cache *c, struct kv_ids *ids, size_t *skip, struct kv_ids *probe, struct kv_err *err)
+open_whole(struct prefill *p, const struct kv_cache *c, struct kv_in **in, size_t n, struct kv_ids *probe, struct kv_buf *notes,
+	struct kv_err *err)
 {
-	struct kv_buf notes = { 0 }, shown = { 0 };
+	struct kv_buf text = { 0 }, shown = { 0 };
+	struct kv_ids ids = { 0 };
 	enum kv_status rc = KV_OK;
+	size_t skip;
 
-	*skip = 0;
-	if (!p->no_text)
-		rc = kv_prompt_ids(&p->session, &p->what, p->go_on ? NULL : c, &p->text, ids, &shown, &notes, err);
-	if (rc == KV_OK && p->go_on)
-		rc = find_place(c, ids, skip, err);
+	for (size_t i = 0; i < n; i++)
+		if (rc == KV_OK)
+			rc = read_rest(in[i], &text, err);
+		else
+			kv_in_close(in[i]);
+	if (rc == KV_OK && !p->no_text)
+		rc = kv_prompt_ids(&p->session, &p->what, p->go_on ? NULL : c, &text, &ids, &shown, notes, err);
+	skip = p->go_on && c->state.consumed < ids.n ? (size_t)c->state.consumed : 0;
 	if (rc == KV_OK && p->probe)
-		rc = kv_prompt_probe(&p->session, &p->what, c, ids->id + *skip, ids->n - *skip, &p->probe_text, probe, &notes, err);
+		rc = kv_prompt_probe(&p->session, &p->what, c, ids.id + skip, ids.n - skip, &p->probe_text, probe, notes, err);
+	if (rc == KV_OK && (rc = kv_source_of(&ids, &p->src, err)) == KV_OK)
+		kv_tool_show(&shown);
+	kv_ids_free(&ids);
+	kv_buf_free(&shown);
+	kv_buf_free(&text);
+	return rc;
+}
+
+/* The text for one cache, from its place on, and the probe. */
+static enum kv_status
+open_source(struct prefill *p, const struct kv_cache *c, struct kv_ids *probe, struct kv_err *err)
+{
+	struct kv_in **in = kv_array_new((size_t)p->n_files + 2, sizeof *in);
+	struct kv_buf notes = { 0 };
+	enum kv_status rc;
+	size_t n = 0;
+
+	if (!in)
+		return kv_fail_mem(err, "a text");
+	if ((rc = open_text(p, in, &n, err)) != KV_OK)
+		while (n)
+			kv_in_close(in[--n]);
+	else if (p->what.chat || p->what.show)
+		rc = open_whole(p, c, in, n, probe, &notes, err);
+	else if ((rc = kv_source_open(&p->session, &p->what, p->go_on ? NULL : c, in, n, &p->src, err)) == KV_OK && p->probe)
+		rc = kv_prompt_probe(&p->session, &p->what, c, NULL, 0, &p->probe_text, probe, &notes, err);
+	free(in);
 	if (rc == KV_OK) {
 		kv_tool_say_lines(&p->tool, 0, &notes);
-		kv_tool_show(&shown);
+		p->skipped = 0;
+		if (p->go_on)
+			rc = find_place(p, c, err);
 	}
 	kv_buf_free(&notes);
-	kv_buf_free(&shown);
 	return rc;
 }
 
@@ -294,28 +377,32 @@ tokenise(struct prefill *p, const struct kv_cache *c, struct kv_ids *ids, size_t
 static enum kv_status
 extend(struct prefill *p, struct kv_cache *c, struct kv_err *err)
 {
-	struct kv_ids ids = { 0 }, probe = { 0 };
 	struct kv_rounds rounds = p->rounds;
-	size_t skip, n;
+	struct kv_ids probe = { 0 };
+	struct kv_buf notes = { 0 };
 	enum kv_status rc;
 	double begin;
 
 	rounds.feed.observe = kv_observe_on(&rounds.feed.observe, c);
 	if ((rc = kv_session_fits(&p->session, c, !p->what.tokens, p->tool.force, err)) != KV_OK ||
-	    (rc = tokenise(p, c, &ids, &skip, &probe, err)) != KV_OK)
+	    (rc = open_source(p, c, &probe, err)) != KV_OK)
 		goto out;
 	rounds.probe = probe.id;
 	rounds.n_probe = probe.n;
-	n = ids.n - skip < p->take ? ids.n - skip : (size_t)p->take;
 	begin = kv_now();
 	kv_progress_start(&p->progress, usage.tool, "tokens", p->tool.verbosity < 0);
-	rc = kv_rounds_read(&p->session, c, ids.id + skip, n, &rounds, p->tool.pool, err);
+	rc = kv_rounds_read(&p->session, c, p->src, &rounds, p->tool.pool, err);
 	kv_progress_end(&p->progress);
-	if (rc == KV_OK)
-		summary(p, c, n, kv_now() - begin);
+	if (rc != KV_OK)
+		goto out;
+	kv_source_notes(p->src, &notes);
+	kv_tool_say_lines(&p->tool, 0, &notes);
+	summary(p, c, kv_source_done(p->src) - p->skipped, kv_now() - begin);
 out:
-	kv_ids_free(&ids);
+	kv_source_close(p->src);
+	p->src = NULL;
 	kv_ids_free(&probe);
+	kv_buf_free(&notes);
 	return rc;
 }
 
@@ -366,8 +453,7 @@ work(struct prefill *p, struct kv_out *out, struct kv_err *err)
 
 	if ((rc = kvs_writer_new(out, p->tool.packing, p->tool.pool, &p->writer, err)) != KV_OK ||
 	    (p->from && (rc = kv_tool_input(&p->tool, p->from, &in, err)) != KV_OK) ||
-	    (rc = kv_session_open(p->model, p->dtype ? p->dtype : KVS_F16, p->precision, p->tool.pool, &p->session, err)) != KV_OK ||
-	    (rc = read_text(p, err)) != KV_OK)
+	    (rc = kv_session_open(p->model, p->dtype ? p->dtype : KVS_F16, p->precision, p->tool.pool, &p->session, err)) != KV_OK)
 		goto out;
 	rc = in ? kv_tool_map(&p->tool, in, from_snapshot, p, err) : from_nothing(p, err);
 	if (rc == KV_OK && p->rounds.each)
@@ -380,14 +466,13 @@ out:
 	kvs_writer_free(p->writer);
 	kv_in_close(in);
 	kv_session_close(&p->session);
-	kv_buf_free(&p->text);
 	return rc;
 }
 
 int
 main(int argc, char **argv)
 {
-	struct prefill p = { .rounds = { .feed.observe.last = KV_LAST_DEFAULT, .checkpoint_every = 30 }, .take = UINT64_MAX };
+	struct prefill p = { .rounds = { .feed.observe.last = KV_LAST_DEFAULT, .checkpoint_every = 30, .most = UINT64_MAX } };
 	struct kv_out *out = NULL;
 	struct kv_args args = { 0 };
 	struct kv_err err;
@@ -409,6 +494,8 @@ main(int argc, char **argv)
 	kv_each_free(p.rounds.each);
 	kv_each_free(p.rounds.twin_each);
 	kv_buf_free(&p.probe_text);
+	kv_buf_free(&p.prompt_text);
+	kv_buf_free(&p.stdin_text);
 	kv_args_end(&args);
 	kv_tool_end(&p.tool);
 	return status;

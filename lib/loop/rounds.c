@@ -11,6 +11,8 @@
 #include "util/le.h"
 #include "util/progress.h"
 
+enum { STRETCH = 1 << 16 };	/* tokens passed over at a time */
+
 /* A job under way. */
 struct reading {
 	struct kv_session *s;
@@ -18,8 +20,9 @@ struct reading {
 	struct kv_cache *twin;		/* NULL: none */
 	const struct kv_rounds *r;
 	struct kv_pool *pool;
-	struct kv_feed feed;		/* what the pipelines need is observed, too; its tick is … */
-	uint64_t done, total;		/* … told as progress in the text */
+	struct kv_source *src;
+	struct kv_feed feed;		/* what the pipelines need is observed, too; its tick is told as progress in the text */
+	uint64_t done;			/* tokens */
 	uint64_t round;
 	bool warned;
 
@@ -33,19 +36,22 @@ static void
 tick(void *arg, uint64_t done, uint64_t of)
 {
 	const struct reading *job = arg;
+	uint64_t total = kv_source_total(job->src);
 
 	(void)of;
+	if (total > job->r->most)
+		total = job->r->most;
 	if (job->r->feed.tick)
-		job->r->feed.tick(job->r->feed.arg, job->done + done, job->total);
+		job->r->feed.tick(job->r->feed.arg, job->done + done, total);
 }
 
 /* A refill of a few tokens is paid for with a whole probe and a whole pipeline. */
 static void
-warn_of_small_room(struct reading *job, size_t room, size_t left)
+warn_of_small_room(struct reading *job, size_t room)
 {
 	char text[160];
 
-	if (job->warned || room >= left || room >= job->r->fill / 8)
+	if (job->warned || room >= job->r->fill / 8)
 		return;
 	job->warned = true;
 	snprintf(text, sizeof text, "--fill %u has room for %zu tokens in round %llu: a smaller -k reads faster", job->r->fill, room,
@@ -53,27 +59,28 @@ warn_of_small_room(struct reading *job, size_t room, size_t left)
 	kv_say(&job->r->say, 0, text);
 }
 
-/* Tokens of the round to come, of `left`. */
+/* Most tokens of the round to come. */
 static enum kv_status
-room(struct reading *job, size_t left, size_t *out, struct kv_err *err)
+room(const struct reading *job, size_t *out, struct kv_err *err)
 {
 	const struct kv_rounds *r = job->r;
-	size_t most = left;
+	uint32_t n = kv_cache_longest(job->c);
+	uint64_t taken = n + (uint64_t)r->n_probe;
 
-	if (r->fill) {
-		uint32_t n = kv_cache_longest(job->c);
-		uint64_t taken = n + (uint64_t)r->n_probe;
-
-		if (taken >= r->fill)
-			return kv_fail(err, KV_EFIT, "the cache holds %u entries; with a probe of %zu tokens --fill %u leaves no room to read on: make "
-				"-k smaller", n, r->n_probe, r->fill);
-		most = (size_t)(r->fill - taken);
-		warn_of_small_room(job, most, left);
-	} else if (r->chunk) {
-		most = r->chunk;
-	}
-	*out = most < left ? most : left;
+	if (r->fill && taken >= r->fill)
+		return kv_fail(err, KV_EFIT, "the cache holds %u entries; with a probe of %zu tokens --fill %u leaves no room to read on: make "
+			"-k smaller", n, r->n_probe, r->fill);
+	*out = r->fill ? (size_t)(r->fill - taken) : r->chunk ? r->chunk : SIZE_MAX;
 	return KV_OK;
+}
+
+/* The next `want` tokens, or as many as the text and --take have left; they are read when they are passed over. */
+static enum kv_status
+peek(struct reading *job, size_t want, const uint32_t **ids, size_t *n, struct kv_err *err)
+{
+	uint64_t left = job->r->most - job->done;
+
+	return kv_source_peek(job->src, want < left ? want : (size_t)left, ids, n, err);
 }
 
 /* With fill the pipeline waits until the cache is full and there is more to come, or less room than was reserved. */
@@ -163,25 +170,41 @@ add_ids(struct kvs_digest *d, const uint32_t *ids, size_t n)
 	}
 }
 
+/* Passes over the tokens that were read already; they must be the same. */
+static enum kv_status
+pass_over(struct reading *job, const struct kv_place *at, struct kv_err *err)
+{
+	uint8_t digest[16];
+	const uint32_t *ids;
+	enum kv_status rc;
+	size_t n;
+
+	for (; job->done < at->tokens; job->done += n) {
+		if ((rc = peek(job, at->tokens - job->done < STRETCH ? (size_t)(at->tokens - job->done) : STRETCH, &ids, &n, err)) != KV_OK)
+			return rc;
+		if (!n)
+			return kv_fail(err, KV_EFIT, "the text has become shorter: %llu tokens of it were read", (unsigned long long)at->tokens);
+		add_ids(job->read, ids, n);
+		kv_source_skip(job->src, n);
+	}
+	kvs_digest_get(job->read, digest);
+	return memcmp(digest, at->digest, sizeof digest) ? kv_fail(err, KV_EFIT, "the text is another one than was read") : KV_OK;
+}
+
 /* The state that an earlier process of this job left behind, if there is any. */
 static enum kv_status
-resume(struct reading *job, const uint32_t *ids, struct kv_err *err)
+resume(struct reading *job, struct kv_err *err)
 {
 	struct kv_cache *c, *twin;
 	struct kv_place at;
-	uint8_t digest[16];
 	enum kv_status rc = kv_checkpoint_load(job->r->checkpoint, job->job, &c, &twin, &at, err);
 
 	if (rc != KV_OK)
 		return rc == KV_END ? KV_OK : rc;
-	if ((rc = kv_session_fits(job->s, c, true, true, err)) == KV_OK && at.tokens >= job->total)
-		rc = kv_fail(err, KV_EFIT, "the text has become shorter: %llu tokens of it were read", (unsigned long long)at.tokens);
-	if (rc == KV_OK) {
-		add_ids(job->read, ids, (size_t)at.tokens);
-		kvs_digest_get(job->read, digest);
-		if (memcmp(digest, at.digest, sizeof digest) || !twin != !job->twin)
-			rc = kv_fail(err, KV_EFIT, "the text is another one than was read");
-	}
+	if ((rc = kv_session_fits(job->s, c, true, true, err)) == KV_OK && !twin != !job->twin)
+		rc = kv_fail(err, KV_EFIT, "a checkpoint of another job");
+	if (rc == KV_OK)
+		rc = pass_over(job, &at, err);
 	if (rc != KV_OK) {
 		kv_cache_free(c);
 		kv_cache_free(twin);
@@ -194,7 +217,6 @@ resume(struct reading *job, const uint32_t *ids, struct kv_err *err)
 	kv_cache_free(c);
 	kv_cache_free(job->twin);
 	job->twin = twin;
-	job->done = at.tokens;
 	job->round = at.round;
 	return KV_OK;
 }
@@ -215,7 +237,7 @@ save(struct reading *job, struct kv_err *err)
 }
 
 static enum kv_status
-begin(struct reading *job, const uint32_t *ids, struct kv_err *err)
+begin(struct reading *job, struct kv_err *err)
 {
 	const struct kv_rounds *r = job->r;
 	enum kv_status rc;
@@ -234,45 +256,50 @@ begin(struct reading *job, const uint32_t *ids, struct kv_err *err)
 	job->saved = kv_now();
 	if (!(job->read = kvs_digest_new()) || !(job->job = kv_job_describe(r, &job->feed.observe, job->s, job->c)))
 		return kv_fail_mem(err, "a checkpoint");
-	return resume(job, ids, err);
+	return resume(job, err);
 }
 
+/* The next round, if the text goes on. */
 static enum kv_status
-read_all(struct reading *job, const uint32_t *ids, size_t n, struct kv_err *err)
+next_round(struct reading *job, bool *more, struct kv_err *err)
 {
-	enum kv_status rc = KV_OK;
-	size_t m = 0;
+	const uint32_t *ids;
+	size_t most = 0, n, m, ahead = job->r->fill ? job->r->fill : 1;
+	enum kv_status rc;
 
-	if (!n && job->r->n_probe && job->c->state.consumed)
-		return read_round(job, ids, 0, 0, err);
-	while (job->done < n) {
-		const uint32_t *next = ids + job->done;
-
-		if ((rc = room(job, n - job->done, &m, err)) != KV_OK || (rc = read_round(job, next, m, n - job->done - m, err)) != KV_OK)
-			return rc;
-		job->done += m;
-		job->round++;
-		if (!job->job || job->done == n)
-			continue;
-		add_ids(job->read, next, m);
-		if ((rc = save(job, err)) != KV_OK)
-			return rc;
-	}
-	return rc;
+	/* Whether more waits is part of the round. */
+	if ((rc = peek(job, 1, &ids, &n, err)) != KV_OK || !(*more = n) || (rc = room(job, &most, err)) != KV_OK ||
+		(rc = peek(job, most < SIZE_MAX - ahead ? most + ahead : SIZE_MAX, &ids, &n, err)) != KV_OK)
+		return rc;
+	m = n < most ? n : most;
+	if (n > m)
+		warn_of_small_room(job, m);
+	if ((rc = read_round(job, ids, m, n - m, err)) != KV_OK)
+		return rc;
+	kv_source_skip(job->src, m);
+	job->done += m;
+	job->round++;
+	if (!job->job || n == m)
+		return KV_OK;
+	add_ids(job->read, ids, m);
+	return save(job, err);
 }
 
 enum kv_status
-kv_rounds_read(struct kv_session *s, struct kv_cache *c, const uint32_t *ids, size_t n, const struct kv_rounds *r, struct kv_pool *pool,
+kv_rounds_read(struct kv_session *s, struct kv_cache *c, struct kv_source *src, const struct kv_rounds *r, struct kv_pool *pool,
 	struct kv_err *err)
 {
 	struct reading job = {
-		.s = s, .c = c, .r = r, .pool = pool, .total = n, .feed = { r->chunk ? r->chunk : r->feed.batch, r->feed.observe, tick, &job },
+		.s = s, .c = c, .r = r, .pool = pool, .src = src, .feed = { r->chunk ? r->chunk : r->feed.batch, r->feed.observe, tick, &job },
 		.round = c->has_round ? c->round.round + 1 : 0,
 	};
-	enum kv_status rc;
+	bool more = true;
+	enum kv_status rc = begin(&job, err);
 
-	if ((rc = begin(&job, ids, err)) == KV_OK)
-		rc = read_all(&job, ids, n, err);
+	while (rc == KV_OK && more)
+		rc = next_round(&job, &more, err);
+	if (rc == KV_OK && !job.done && r->n_probe && c->state.consumed)
+		rc = read_round(&job, NULL, 0, 0, err);
 	if (job.twin)
 		kv_cache_swap(c, job.twin);
 	if (rc == KV_OK && r->history == KV_HISTORY_NONE && c->has_nll)
