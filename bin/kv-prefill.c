@@ -60,17 +60,15 @@ struct prefill {
 	unsigned n_done;		/* snapshots of --from */
 	struct kv_prompt_opts what;
 	struct kv_rounds rounds;
+	uint64_t take;			/* UINT64_MAX = all */
 	bool go_on;
 	enum kvs_dtype dtype;		/* 0 = not given */
 	enum kv_precision precision;
 
 	struct kv_session session;
-	struct kv_buf prompt_text, probe_text, stdin_text;
-	bool stdin_read;
-	uint64_t bytes;			/* of the text, if … */
-	bool bytes_known;
-	struct kv_source *src;
-	uint64_t skipped;		/* tokens of it that --continue passed over */
+	struct kv_buf text, probe_text;
+	struct kv_source *source;	/* of the snapshot in hand, … */
+	double bytes;			/* … whose files have so many; INFINITY: who knows */
 	struct kvs_reader *reader;
 	struct kvs_writer *writer;
 	struct kv_progress progress;
@@ -129,7 +127,7 @@ option(struct prefill *p, int key, const char *arg, struct kv_err *err)
 		return KV_OK;
 	case OPT_TAKE:
 		if ((rc = kv_parse_int("--take", arg, 0, INT64_MAX, &n, err)) == KV_OK)
-			p->rounds.most = (uint64_t)n;
+			p->take = (uint64_t)n;
 		return rc;
 	case OPT_CONTINUE:
 		p->go_on = true;
@@ -149,15 +147,6 @@ static bool
 is_stdin(const char *path)
 {
 	return path && !strcmp(path, "-");
-}
-
-static enum kv_status
-read_rest(struct kv_in *in, struct kv_buf *out, struct kv_err *err)
-{
-	enum kv_status rc = kv_in_rest(in, out, err);
-
-	kv_in_close(in);
-	return rc;
 }
 
 static enum kv_status
@@ -219,156 +208,160 @@ parse(struct prefill *p, struct kv_args *args, struct kv_err *err)
 		return rc;
 	if (p->twin_text && (rc = kv_each_new("--twin-each", p->twin_text, kv_common_options, &p->rounds.twin_each, err)) != KV_OK)
 		return rc;
-	if (p->prompt && (rc = kv_text_arg(p->prompt, &p->prompt_text, err)) != KV_OK)
-		return rc;
 	return parse_probe(p, err);
 }
 
-/* A file of the text; NULL or - is standard input, which several snapshots of --from may want to read again. */
 static enum kv_status
-open_file(struct prefill *p, const char *path, struct kv_in **in, struct kv_err *err)
+add_file(struct prefill *p, const char *path, struct kv_err *err)
+{
+	struct kv_in *in;
+	enum kv_status rc;
+
+	if ((rc = kv_in_open(path, &in, err)) != KV_OK)
+		return rc;
+	rc = kv_in_rest(in, &p->text, err);
+	kv_in_close(in);
+	return rc;
+}
+
+/* A template and --show-prompt take the text as a whole; of a sequence of snapshots each gets all of it. */
+static bool
+is_whole(const struct prefill *p)
+{
+	return p->what.chat || p->what.show || p->from;
+}
+
+/*
+ * The text is the files, one after the other, then -p. As a whole it is read now; else only -p is, and that the files are there is seen now rather
+ * than in an hour.
+ */
+static enum kv_status
+read_text(struct prefill *p, struct kv_err *err)
 {
 	enum kv_status rc;
 	struct stat st;
 
-	if (p->from && (!path || is_stdin(path))) {
-		if (!p->stdin_read && ((rc = kv_in_open(NULL, in, err)) != KV_OK || (rc = read_rest(*in, &p->stdin_text, err)) != KV_OK))
+	for (int i = 0; i < p->n_files; i++) {
+		if (is_whole(p) && (rc = add_file(p, p->files[i], err)) != KV_OK)
 			return rc;
-		p->stdin_read = true;
-		p->bytes += p->stdin_text.len;
-		return kv_in_mem("standard input", p->stdin_text.p, p->stdin_text.len, in, err);
+		if (!is_whole(p) && !is_stdin(p->files[i]) && access(p->files[i], R_OK))
+			return kv_fail_errno(err, "%s", p->files[i]);
+		if (!is_whole(p))
+			p->bytes += stat(p->files[i], &st) == 0 && S_ISREG(st.st_mode) ? (double)st.st_size : INFINITY;
 	}
-	if ((rc = kv_in_open(path, in, err)) != KV_OK)
+	if (!p->n_files && !p->prompt && !p->no_text && is_whole(p) && (rc = add_file(p, NULL, err)) != KV_OK)
 		return rc;
-	if (fstat(kv_in_fd(*in), &st) == 0 && S_ISREG(st.st_mode))
-		p->bytes += (uint64_t)st.st_size;
-	else
-		p->bytes_known = false;
-	return KV_OK;
+	return p->prompt ? kv_text_arg(p->prompt, &p->text, err) : KV_OK;
 }
 
-/* The files, one after the other, then -p: in [*n], which has room for them. */
+/* The same as a stream. */
 static enum kv_status
-open_text(struct prefill *p, struct kv_in **in, size_t *n, struct kv_err *err)
+open_text(struct prefill *p, const struct kv_cache *past, struct kv_source **text, struct kv_err *err)
 {
-	enum kv_status rc = KV_OK;
+	struct kv_source_part *part = kv_array_new((size_t)p->n_files + 1, sizeof *part);
+	size_t n = 0;
+	enum kv_status rc;
 
-	*n = 0;
-	p->bytes = 0;
-	p->bytes_known = true;
-	for (int i = 0; i < p->n_files && rc == KV_OK; i++)
-		if ((rc = open_file(p, p->files[i], &in[*n], err)) == KV_OK)
-			++*n;
-	if (rc == KV_OK && !p->n_files && !p->prompt && !p->no_text && (rc = open_file(p, NULL, &in[*n], err)) == KV_OK)
-		++*n;
-	if (rc == KV_OK && p->prompt && (rc = kv_in_mem("-p", p->prompt_text.p, p->prompt_text.len, &in[*n], err)) == KV_OK)
-		++*n;
-	p->bytes += p->prompt_text.len;
+	if (!part)
+		return kv_fail_mem(err, "the names of files");
+	for (int i = 0; i < p->n_files && !is_whole(p); i++)
+		part[n++].path = p->files[i];
+	if (is_whole(p) || p->prompt)
+		part[n++].bytes = &p->text;
+	if (!n) {
+		n = 1;		/* standard input */
+		p->bytes = INFINITY;
+	}
+	rc = kv_source_open(&p->session, &p->what, past, part, n, text, err);
+	free(part);
 	return rc;
 }
 
-/* Of a file of known size the number of tokens can be told before they have been seen. */
+/* The text in its template, or to be shown. */
+static enum kv_status
+show_text(struct prefill *p, const struct kv_cache *past, struct kv_source **text, struct kv_err *err)
+{
+	struct kv_buf notes = { 0 }, shown = { 0 };
+	struct kv_ids ids = { 0 };
+	enum kv_status rc;
+
+	if ((rc = kv_prompt_ids(&p->session, &p->what, past, &p->text, &ids, &shown, &notes, err)) == KV_OK &&
+	    (rc = kv_source_of(&ids, text, err)) == KV_OK) {
+		kv_tool_say_lines(&p->tool, 0, &notes);
+		kv_tool_show(&shown);
+	}
+	kv_ids_free(&ids);
+	kv_buf_free(&notes);
+	kv_buf_free(&shown);
+	return rc;
+}
+
+/* Of files of known size the number of tokens can be told before all have been seen. */
 static void
 tick(void *arg, uint64_t done, uint64_t total)
 {
 	struct prefill *p = arg;
+	double bytes = p->bytes + (double)p->text.len;
 
-	if (!total && p->bytes_known && (total = kv_source_guess(p->src, p->bytes)))
-		total = total > p->skipped + done ? total - p->skipped : done;
-	if (total > p->rounds.most)
-		total = p->rounds.most;
+	if (!total && bytes < 1e18 && (total = kv_source_guess(p->source, (uint64_t)bytes)) > p->take)
+		total = p->take;
 	kv_progress_at(&p->progress, done, total, NULL);
 }
 
 static void
 summary(const struct prefill *p, const struct kv_cache *c, uint64_t n, double seconds)
 {
-	kv_tool_say(&p->tool, 1, "%llu tokens read in %.2f s (%.0f/s), %u entries", (unsigned long long)n, seconds,
-		n ? (double)n / seconds : 0, kv_cache_longest(c));
+	kv_tool_say(&p->tool, 1, "%llu tokens read in %.2f s (%.0f/s), %u entries", (unsigned long long)n, seconds, n ? (double)n / seconds : 0, kv_cache_longest(c));
 	if (p->rounds.feed.observe.nll && c->nll_count)
 		kv_tool_say(&p->tool, 1, "mean NLL %.4f, perplexity %.3f over %llu tokens", c->nll_sum / (double)c->nll_count,
 			exp(c->nll_sum / (double)c->nll_count), (unsigned long long)c->nll_count);
 }
 
-/* --continue: the ids that the cache has consumed must be those that the text begins with. */
+/* --continue: the ids that the cache has consumed must be those that the text begins with. They are passed over. */
 static enum kv_status
-find_place(struct prefill *p, const struct kv_cache *c, struct kv_err *err)
+find_place(const struct kv_cache *c, struct kv_source *text, struct kv_err *err)
 {
+	enum { AT_ONCE = 1 << 14 };
 	const uint32_t *ids;
-	enum kv_status rc;
 	uint32_t id;
 	size_t n;
+	enum kv_status rc;
 
-	for (p->skipped = 0; p->skipped < c->state.consumed; p->skipped += n) {
-		uint64_t left = c->state.consumed - p->skipped;
+	for (uint64_t at = 0; at < c->state.consumed; at += n) {
+		uint64_t left = c->state.consumed - at;
 
-		if ((rc = kv_source_peek(p->src, left < 4096 ? (size_t)left : 4096, &ids, &n, err)) != KV_OK)
+		if ((rc = kv_source_peek(text, left < AT_ONCE ? (size_t)left : AT_ONCE, &ids, &n, err)) != KV_OK)
 			return rc;
 		if (!n)
-			return kv_fail(err, KV_EFIT, "--continue: the text has %llu tokens, the snapshot has read %llu",
-				(unsigned long long)p->skipped, (unsigned long long)c->state.consumed);
+			return kv_fail(err, KV_EFIT, "--continue: the text has %llu tokens, the snapshot has read %llu", (unsigned long long)at,
+				(unsigned long long)c->state.consumed);
 		for (size_t i = 0; i < n; i++)
-			if (kv_cache_token(c, (uint32_t)(p->skipped + i), &id) && id != ids[i])
+			if (kv_cache_token(c, (uint32_t)(at + i), &id) && id != ids[i])
 				return kv_fail(err, KV_EFIT, "--continue: token %llu of the text is not the one that the snapshot has read",
-					(unsigned long long)(p->skipped + i));
-		kv_source_skip(p->src, n);
+					(unsigned long long)(at + i));
+		kv_source_skip(text, n);
 	}
 	return KV_OK;
 }
 
-/* A text that must be seen as a whole before its first token is known, or that is shown; the probe that follows it. */
+/* The text for one cache, what it has read of it already passed over, and the probe. */
 static enum kv_status
-open_whole(struct prefill *p, const struct kv_cache *c, struct kv_in **in, size_t n, struct kv_ids *probe, struct kv_buf *notes,
-	struct kv_err *err)
+open_job(struct prefill *p, const struct kv_cache *c, struct kv_source **text, struct kv_ids *probe, struct kv_err *err)
 {
-	struct kv_buf text = { 0 }, shown = { 0 };
-	struct kv_ids ids = { 0 };
-	enum kv_status rc = KV_OK;
-	size_t skip;
-
-	for (size_t i = 0; i < n; i++)
-		if (rc == KV_OK)
-			rc = read_rest(in[i], &text, err);
-		else
-			kv_in_close(in[i]);
-	if (rc == KV_OK && !p->no_text)
-		rc = kv_prompt_ids(&p->session, &p->what, p->go_on ? NULL : c, &text, &ids, &shown, notes, err);
-	skip = p->go_on && c->state.consumed < ids.n ? (size_t)c->state.consumed : 0;
-	if (rc == KV_OK && p->probe)
-		rc = kv_prompt_probe(&p->session, &p->what, c, ids.id + skip, ids.n - skip, &p->probe_text, probe, notes, err);
-	if (rc == KV_OK && (rc = kv_source_of(&ids, &p->src, err)) == KV_OK)
-		kv_tool_show(&shown);
-	kv_ids_free(&ids);
-	kv_buf_free(&shown);
-	kv_buf_free(&text);
-	return rc;
-}
-
-/* The text for one cache, from its place on, and the probe. */
-static enum kv_status
-open_source(struct prefill *p, const struct kv_cache *c, struct kv_ids *probe, struct kv_err *err)
-{
-	struct kv_in **in = kv_array_new((size_t)p->n_files + 2, sizeof *in);
+	const struct kv_cache *past = p->go_on ? NULL : c;
 	struct kv_buf notes = { 0 };
-	enum kv_status rc;
+	const uint32_t *ids = NULL;
 	size_t n = 0;
+	enum kv_status rc;
 
-	if (!in)
-		return kv_fail_mem(err, "a text");
-	if ((rc = open_text(p, in, &n, err)) != KV_OK)
-		while (n)
-			kv_in_close(in[--n]);
-	else if (p->what.chat || p->what.show)
-		rc = open_whole(p, c, in, n, probe, &notes, err);
-	else if ((rc = kv_source_open(&p->session, &p->what, p->go_on ? NULL : c, in, n, &p->src, err)) == KV_OK && p->probe)
-		rc = kv_prompt_probe(&p->session, &p->what, c, NULL, 0, &p->probe_text, probe, &notes, err);
-	free(in);
-	if (rc == KV_OK) {
+	rc = p->what.chat || p->what.show ? show_text(p, past, text, err) : open_text(p, past, text, err);
+	if (rc == KV_OK && p->go_on)
+		rc = find_place(c, *text, err);
+	/* The next message of a conversation depends on what was said until then. */
+	if (rc == KV_OK && p->what.chat)
+		rc = kv_source_peek(*text, SIZE_MAX, &ids, &n, err);
+	if (rc == KV_OK && p->probe && (rc = kv_prompt_probe(&p->session, &p->what, c, ids, n, &p->probe_text, probe, &notes, err)) == KV_OK)
 		kv_tool_say_lines(&p->tool, 0, &notes);
-		p->skipped = 0;
-		if (p->go_on)
-			rc = find_place(p, c, err);
-	}
 	kv_buf_free(&notes);
 	return rc;
 }
@@ -377,32 +370,35 @@ open_source(struct prefill *p, const struct kv_cache *c, struct kv_ids *probe, s
 static enum kv_status
 extend(struct prefill *p, struct kv_cache *c, struct kv_err *err)
 {
-	struct kv_rounds rounds = p->rounds;
-	struct kv_ids probe = { 0 };
+	struct kv_source *text = NULL;
 	struct kv_buf notes = { 0 };
+	struct kv_ids probe = { 0 };
+	struct kv_rounds rounds = p->rounds;
+	uint64_t skipped;
 	enum kv_status rc;
 	double begin;
 
 	rounds.feed.observe = kv_observe_on(&rounds.feed.observe, c);
 	if ((rc = kv_session_fits(&p->session, c, !p->what.tokens, p->tool.force, err)) != KV_OK ||
-	    (rc = open_source(p, c, &probe, err)) != KV_OK)
+	    (rc = open_job(p, c, &text, &probe, err)) != KV_OK)
 		goto out;
 	rounds.probe = probe.id;
 	rounds.n_probe = probe.n;
+	p->source = text;
+	skipped = kv_source_done(text);
 	begin = kv_now();
 	kv_progress_start(&p->progress, usage.tool, "tokens", p->tool.verbosity < 0);
-	rc = kv_rounds_read(&p->session, c, p->src, &rounds, p->tool.pool, err);
+	rc = kv_rounds_read(&p->session, c, text, p->take, &rounds, p->tool.pool, err);
 	kv_progress_end(&p->progress);
 	if (rc != KV_OK)
 		goto out;
-	kv_source_notes(p->src, &notes);
+	kv_source_notes(text, &notes);
 	kv_tool_say_lines(&p->tool, 0, &notes);
-	summary(p, c, kv_source_done(p->src) - p->skipped, kv_now() - begin);
+	summary(p, c, kv_source_done(text) - skipped, kv_now() - begin);
 out:
-	kv_source_close(p->src);
-	p->src = NULL;
-	kv_ids_free(&probe);
+	kv_source_close(text);
 	kv_buf_free(&notes);
+	kv_ids_free(&probe);
 	return rc;
 }
 
@@ -453,7 +449,8 @@ work(struct prefill *p, struct kv_out *out, struct kv_err *err)
 
 	if ((rc = kvs_writer_new(out, p->tool.packing, p->tool.pool, &p->writer, err)) != KV_OK ||
 	    (p->from && (rc = kv_tool_input(&p->tool, p->from, &in, err)) != KV_OK) ||
-	    (rc = kv_session_open(p->model, p->dtype ? p->dtype : KVS_F16, p->precision, p->tool.pool, &p->session, err)) != KV_OK)
+	    (rc = kv_session_open(p->model, p->dtype ? p->dtype : KVS_F16, p->precision, p->tool.pool, &p->session, err)) != KV_OK ||
+	    (rc = read_text(p, err)) != KV_OK)
 		goto out;
 	rc = in ? kv_tool_map(&p->tool, in, from_snapshot, p, err) : from_nothing(p, err);
 	if (rc == KV_OK && p->rounds.each)
@@ -466,13 +463,14 @@ out:
 	kvs_writer_free(p->writer);
 	kv_in_close(in);
 	kv_session_close(&p->session);
+	kv_buf_free(&p->text);
 	return rc;
 }
 
 int
 main(int argc, char **argv)
 {
-	struct prefill p = { .rounds = { .feed.observe.last = KV_LAST_DEFAULT, .checkpoint_every = 30, .most = UINT64_MAX } };
+	struct prefill p = { .rounds = { .feed.observe.last = KV_LAST_DEFAULT, .checkpoint_every = 30 }, .take = UINT64_MAX };
 	struct kv_out *out = NULL;
 	struct kv_args args = { 0 };
 	struct kv_err err;
@@ -494,8 +492,6 @@ main(int argc, char **argv)
 	kv_each_free(p.rounds.each);
 	kv_each_free(p.rounds.twin_each);
 	kv_buf_free(&p.probe_text);
-	kv_buf_free(&p.prompt_text);
-	kv_buf_free(&p.stdin_text);
 	kv_args_end(&args);
 	kv_tool_end(&p.tool);
 	return status;

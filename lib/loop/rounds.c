@@ -11,8 +11,6 @@
 #include "util/le.h"
 #include "util/progress.h"
 
-enum { STRETCH = 1 << 16 };	/* tokens passed over at a time */
-
 /* A job under way. */
 struct reading {
 	struct kv_session *s;
@@ -20,9 +18,9 @@ struct reading {
 	struct kv_cache *twin;		/* NULL: none */
 	const struct kv_rounds *r;
 	struct kv_pool *pool;
-	struct kv_source *src;
-	struct kv_feed feed;		/* what the pipelines need is observed, too; its tick is told as progress in the text */
-	uint64_t done;			/* tokens */
+	struct kv_feed feed;		/* what the pipelines need is observed, too; its tick is … */
+	struct kv_source *text;
+	uint64_t done, most;		/* … told as progress in the text, of which so much may be read */
 	uint64_t round;
 	bool warned;
 
@@ -36,22 +34,22 @@ static void
 tick(void *arg, uint64_t done, uint64_t of)
 {
 	const struct reading *job = arg;
-	uint64_t total = kv_source_total(job->src);
+	uint64_t total = kv_source_total(job->text);
 
 	(void)of;
-	if (total > job->r->most)
-		total = job->r->most;
+	if (total)
+		total -= kv_source_done(job->text) - job->done;		/* what was passed over before */
 	if (job->r->feed.tick)
-		job->r->feed.tick(job->r->feed.arg, job->done + done, total);
+		job->r->feed.tick(job->r->feed.arg, job->done + done, total < job->most ? total : job->most);
 }
 
-/* A refill of a few tokens is paid for with a whole probe and a whole pipeline. */
+/* A refill of a few tokens, while more wait, is paid for with a whole probe and a whole pipeline. */
 static void
-warn_of_small_room(struct reading *job, size_t room)
+warn_of_small_room(struct reading *job, size_t room, size_t left)
 {
 	char text[160];
 
-	if (job->warned || room >= job->r->fill / 8)
+	if (job->warned || !left || room >= job->r->fill / 8)
 		return;
 	job->warned = true;
 	snprintf(text, sizeof text, "--fill %u has room for %zu tokens in round %llu: a smaller -k reads faster", job->r->fill, room,
@@ -59,28 +57,54 @@ warn_of_small_room(struct reading *job, size_t room)
 	kv_say(&job->r->say, 0, text);
 }
 
-/* Most tokens of the round to come. */
+/* How many tokens the round to come may have. */
 static enum kv_status
-room(const struct reading *job, size_t *out, struct kv_err *err)
+room(const struct reading *job, uint64_t *out, struct kv_err *err)
 {
 	const struct kv_rounds *r = job->r;
-	uint32_t n = kv_cache_longest(job->c);
-	uint64_t taken = n + (uint64_t)r->n_probe;
 
-	if (r->fill && taken >= r->fill)
-		return kv_fail(err, KV_EFIT, "the cache holds %u entries; with a probe of %zu tokens --fill %u leaves no room to read on: make "
-			"-k smaller", n, r->n_probe, r->fill);
-	*out = r->fill ? (size_t)(r->fill - taken) : r->chunk ? r->chunk : SIZE_MAX;
+	*out = job->most - job->done;
+	if (r->fill) {
+		uint32_t n = kv_cache_longest(job->c);
+		uint64_t taken = n + (uint64_t)r->n_probe;
+
+		if (taken >= r->fill)
+			return kv_fail(err, KV_EFIT, "the cache holds %u entries; with a probe of %zu tokens --fill %u leaves no room to read on: make "
+				"-k smaller", n, r->n_probe, r->fill);
+		if (*out > r->fill - taken)
+			*out = r->fill - taken;
+	} else if (r->chunk && *out > r->chunk) {
+		*out = r->chunk;
+	}
 	return KV_OK;
 }
 
-/* The next `want` tokens, or as many as the text and --take have left; they are read when they are passed over. */
+/*
+ * The tokens of the round to come, m of them, 0 at the end, and how many wait behind them, as far as anybody asks: that there are any, and with
+ * fill whether a whole pot of them.
+ */
 static enum kv_status
-peek(struct reading *job, size_t want, const uint32_t **ids, size_t *n, struct kv_err *err)
+look_ahead(struct reading *job, const uint32_t **ids, size_t *m, size_t *left, struct kv_err *err)
 {
-	uint64_t left = job->r->most - job->done;
+	const struct kv_rounds *r = job->r;
+	uint64_t may, ahead = r->fill ? r->fill : 1;
+	size_t n = 0;
+	enum kv_status rc;
 
-	return kv_source_peek(job->src, want < left ? want : (size_t)left, ids, n, err);
+	*m = *left = 0;
+	if (job->done == job->most || (rc = kv_source_peek(job->text, 1, ids, &n, err)) != KV_OK || !n)
+		return job->done == job->most ? KV_OK : rc;
+	if ((rc = room(job, &may, err)) != KV_OK)
+		return rc;
+	if (ahead > job->most - job->done - may)
+		ahead = job->most - job->done - may;
+	if ((rc = kv_source_peek(job->text, may < SIZE_MAX - ahead ? (size_t)(may + ahead) : SIZE_MAX, ids, &n, err)) != KV_OK)
+		return rc;
+	*m = n < may ? n : (size_t)may;
+	*left = n - *m;
+	if (r->fill)
+		warn_of_small_room(job, *m, *left);
+	return KV_OK;
 }
 
 /* With fill the pipeline waits until the cache is full and there is more to come, or less room than was reserved. */
@@ -170,25 +194,26 @@ add_ids(struct kvs_digest *d, const uint32_t *ids, size_t n)
 	}
 }
 
-/* Passes over the tokens that were read already; they must be the same. */
+/* Passes over what an earlier process has read; the digest becomes that of its ids. */
 static enum kv_status
-pass_over(struct reading *job, const struct kv_place *at, struct kv_err *err)
+pass_over(struct reading *job, uint64_t tokens, struct kv_err *err)
 {
-	uint8_t digest[16];
+	enum { AT_ONCE = 1 << 14 };
 	const uint32_t *ids;
 	enum kv_status rc;
-	size_t n;
+	size_t n = 1;
 
-	for (; job->done < at->tokens; job->done += n) {
-		if ((rc = peek(job, at->tokens - job->done < STRETCH ? (size_t)(at->tokens - job->done) : STRETCH, &ids, &n, err)) != KV_OK)
+	for (uint64_t left = tokens; left && n; left -= n) {
+		if ((rc = kv_source_peek(job->text, left < AT_ONCE ? (size_t)left : AT_ONCE, &ids, &n, err)) != KV_OK)
 			return rc;
-		if (!n)
-			return kv_fail(err, KV_EFIT, "the text has become shorter: %llu tokens of it were read", (unsigned long long)at->tokens);
 		add_ids(job->read, ids, n);
-		kv_source_skip(job->src, n);
+		kv_source_skip(job->text, n);
 	}
-	kvs_digest_get(job->read, digest);
-	return memcmp(digest, at->digest, sizeof digest) ? kv_fail(err, KV_EFIT, "the text is another one than was read") : KV_OK;
+	if (n && (rc = kv_source_peek(job->text, 1, &ids, &n, err)) != KV_OK)
+		return rc;
+	if (!n || tokens >= job->most)
+		return kv_fail(err, KV_EFIT, "the text has become shorter: %llu tokens of it were read", (unsigned long long)tokens);
+	return KV_OK;
 }
 
 /* The state that an earlier process of this job left behind, if there is any. */
@@ -197,14 +222,16 @@ resume(struct reading *job, struct kv_err *err)
 {
 	struct kv_cache *c, *twin;
 	struct kv_place at;
+	uint8_t digest[16];
 	enum kv_status rc = kv_checkpoint_load(job->r->checkpoint, job->job, &c, &twin, &at, err);
 
 	if (rc != KV_OK)
 		return rc == KV_END ? KV_OK : rc;
-	if ((rc = kv_session_fits(job->s, c, true, true, err)) == KV_OK && !twin != !job->twin)
-		rc = kv_fail(err, KV_EFIT, "a checkpoint of another job");
-	if (rc == KV_OK)
-		rc = pass_over(job, &at, err);
+	if ((rc = kv_session_fits(job->s, c, true, true, err)) == KV_OK && (rc = pass_over(job, at.tokens, err)) == KV_OK) {
+		kvs_digest_get(job->read, digest);
+		if (memcmp(digest, at.digest, sizeof digest) || !twin != !job->twin)
+			rc = kv_fail(err, KV_EFIT, "the text is another one than was read");
+	}
 	if (rc != KV_OK) {
 		kv_cache_free(c);
 		kv_cache_free(twin);
@@ -217,6 +244,7 @@ resume(struct reading *job, struct kv_err *err)
 	kv_cache_free(c);
 	kv_cache_free(job->twin);
 	job->twin = twin;
+	job->done = at.tokens;
 	job->round = at.round;
 	return KV_OK;
 }
@@ -259,47 +287,42 @@ begin(struct reading *job, struct kv_err *err)
 	return resume(job, err);
 }
 
-/* The next round, if the text goes on. */
 static enum kv_status
-next_round(struct reading *job, bool *more, struct kv_err *err)
+read_all(struct reading *job, struct kv_err *err)
 {
 	const uint32_t *ids;
-	size_t most = 0, n, m, ahead = job->r->fill ? job->r->fill : 1;
+	size_t m, left;
 	enum kv_status rc;
 
-	/* Whether more waits is part of the round. */
-	if ((rc = peek(job, 1, &ids, &n, err)) != KV_OK || !(*more = n) || (rc = room(job, &most, err)) != KV_OK ||
-		(rc = peek(job, most < SIZE_MAX - ahead ? most + ahead : SIZE_MAX, &ids, &n, err)) != KV_OK)
-		return rc;
-	m = n < most ? n : most;
-	if (n > m)
-		warn_of_small_room(job, m);
-	if ((rc = read_round(job, ids, m, n - m, err)) != KV_OK)
-		return rc;
-	kv_source_skip(job->src, m);
-	job->done += m;
-	job->round++;
-	if (!job->job || n == m)
-		return KV_OK;
-	add_ids(job->read, ids, m);
-	return save(job, err);
+	while ((rc = look_ahead(job, &ids, &m, &left, err)) == KV_OK && m) {
+		if ((rc = read_round(job, ids, m, left, err)) != KV_OK)
+			return rc;
+		kv_source_skip(job->text, m);
+		job->done += m;
+		job->round++;
+		if (!job->job || !left)
+			continue;
+		add_ids(job->read, ids, m);
+		if ((rc = save(job, err)) != KV_OK)
+			return rc;
+	}
+	if (rc == KV_OK && !job->done && job->r->n_probe && job->c->state.consumed)
+		rc = read_round(job, NULL, 0, 0, err);
+	return rc;
 }
 
 enum kv_status
-kv_rounds_read(struct kv_session *s, struct kv_cache *c, struct kv_source *src, const struct kv_rounds *r, struct kv_pool *pool,
-	struct kv_err *err)
+kv_rounds_read(struct kv_session *s, struct kv_cache *c, struct kv_source *text, uint64_t most, const struct kv_rounds *r,
+	struct kv_pool *pool, struct kv_err *err)
 {
 	struct reading job = {
-		.s = s, .c = c, .r = r, .pool = pool, .src = src, .feed = { r->chunk ? r->chunk : r->feed.batch, r->feed.observe, tick, &job },
+		.s = s, .c = c, .r = r, .pool = pool, .text = text, .most = most, .feed = { r->chunk ? r->chunk : r->feed.batch, r->feed.observe, tick, &job },
 		.round = c->has_round ? c->round.round + 1 : 0,
 	};
-	bool more = true;
-	enum kv_status rc = begin(&job, err);
+	enum kv_status rc;
 
-	while (rc == KV_OK && more)
-		rc = next_round(&job, &more, err);
-	if (rc == KV_OK && !job.done && r->n_probe && c->state.consumed)
-		rc = read_round(&job, NULL, 0, 0, err);
+	if ((rc = begin(&job, err)) == KV_OK)
+		rc = read_all(&job, err);
 	if (job.twin)
 		kv_cache_swap(c, job.twin);
 	if (rc == KV_OK && r->history == KV_HISTORY_NONE && c->has_nll)

@@ -11,8 +11,7 @@
 #include "loop/source.h"
 
 struct kv_rounds {
-	struct kv_feed feed;		/* tick counts the tokens of the whole text; total 0: not known yet */
-	uint64_t most;			/* tokens to read; UINT64_MAX: all of the text */
+	struct kv_feed feed;		/* tick counts the tokens of the whole text */
 	uint32_t chunk;			/* tokens a round, a batch of its own each; 0: all of the text is one round … */
 	uint32_t fill;			/* … unless this is set: a round reads until the fullest list and the probe make so many entries */
 	uint32_t reserve;		/* places that must be free in the end, with fill */
@@ -32,11 +31,11 @@ struct kv_rounds {
 };
 
 /*
- * Reads what src has. In every round: probe over the old cache, forward, probe over all of it, pipeline (after the last one as well, with fill
+ * Reads what the source has, at most `most` tokens, and looks no further ahead than it must. In every round: probe over the old cache, forward, probe over all of it, pipeline (after the last one as well, with fill
  * only if it is needed), history. No text changes nothing unless there is a probe and a cache to look at: that is a round without new tokens,
  * tail 0. KV_EFIT: the pipeline leaves no room for the next round, or the checkpoint is of another job or text.
  */
-enum kv_status kv_rounds_read(struct kv_session *s, struct kv_cache *c, struct kv_source *src, const struct kv_rounds *r, struct kv_pool *pool,
-	 struct kv_err *err);
+enum kv_status kv_rounds_read(struct kv_session *s, struct kv_cache *c, struct kv_source *text, uint64_t most, const struct kv_rounds *r,
+	struct kv_pool *pool, struct kv_err *err);
 
 #endif

@@ -72,7 +72,7 @@ read_text(struct rig *r, size_t n, const struct kv_rounds *rounds)
 	for (size_t i = 0; i < n; i++)
 		must(kv_ids_add(&ids, r->ids[i], &err), &err);
 	must(kv_source_of(&ids, &src, &err), &err);
-	must(kv_rounds_read(&r->s, r->c, src, rounds, NULL, &err), &err);
+	must(kv_rounds_read(&r->s, r->c, src, UINT64_MAX, rounds, NULL, &err), &err);
 	kv_source_close(src);
 }
 
@@ -142,7 +142,7 @@ test_first_step(void)
 	for (size_t b = 0; b < 2 * sizeof budgets / sizeof *budgets; b++) {
 		bool by_probe = b % 2;
 		uint32_t k = budgets[b / 2], ids[2 * CHUNK], m = by_probe ? 5 : CHUNK;
-		struct kv_rounds rounds = { .chunk = CHUNK, .most = UINT64_MAX };
+		struct kv_rounds rounds = { .chunk = CHUNK };
 		struct kv_observe see = { .last = m };
 		struct kv_err err = { 0 };
 		struct kv_cache *fused;
@@ -236,7 +236,7 @@ test_far(void)
 	struct kv_buf near = { 0 };
 
 	for (int i = -1; i < 2; i++) {
-		struct kv_rounds rounds = { .chunk = CHUNK, .most = UINT64_MAX, .feed.observe = { .last = 8, .nll = true, .received = true } };
+		struct kv_rounds rounds = { .chunk = CHUNK, .feed.observe = { .last = 8, .nll = true, .received = true } };
 		struct kv_err err = { 0 };
 		struct kv_buf file = { 0 }, got = { 0 };
 		struct kv_cache *again;
