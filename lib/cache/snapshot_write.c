@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cache/parts.h"
+#include "cache/segment_parts.h"
 #include "cache/snapshot_parts.h"
 #include "kvs/digest.h"
 #include "kvs/payload.h"
@@ -157,31 +158,6 @@ forward(struct kv_writing *wr, const struct kv_held *h, struct kv_err *err)
 	struct kvs_frame f = { .head = h->head, .payload = h->payload };
 
 	return kvs_writer_forward(wr->w, &f, err);
-}
-
-static enum kv_status
-write_rows(struct kv_writing *wr, const struct kv_rows *r, uint32_t n, uint32_t type, unsigned layer, unsigned head, struct kv_err *err)
-{
-	size_t size = r->width * kvs_dtype_size(r->dtype);
-	uint32_t most = kvs_rows_per_chunk((uint32_t)size);
-	struct kvs_rows desc = { .row_bytes = (uint32_t)size, .width = (uint16_t)r->width, .dtype = r->dtype };
-	enum kv_status rc = KV_OK;
-
-	for (size_t i = 0; i < r->n_held && rc == KV_OK; i++)
-		rc = forward(wr, &r->held[i], err);
-	if (r->n_held)
-		return rc;
-	for (uint32_t first = 0, chunk = 0; first < n && rc == KV_OK; first += most, chunk++) {
-		uint8_t *header = kv_buf_grow(&wr->buf, KVS_ROWS_HEADER);
-
-		desc.first_row = first;
-		desc.n_rows = n - first < most ? n - first : most;
-		if (header)
-			kvs_rows_put(header, &desc);
-		kv_buf_add(&wr->buf, r->data + first * size, desc.n_rows * size);
-		rc = put(wr, type, layer, head, chunk, err);
-	}
-	return rc;
 }
 
 static enum kv_status
@@ -384,8 +360,7 @@ write_layer(struct kv_writing *wr, unsigned layer, struct kv_err *err)
 	for (unsigned h = 0; h < c->geom.n_heads_kv && rc == KV_OK; h++) {
 		const struct kv_list *l = kv_cache_list(c, layer, h);
 
-		if ((rc = write_rows(wr, &l->k, l->n, KVS_KEYS, layer, h, err)) == KV_OK)
-			rc = write_rows(wr, &l->v, l->n, KVS_VALS, layer, h, err);
+		rc = kv_list_write(l, &c->geom, layer, h, wr->w, &wr->buf, err);
 	}
 	return rc;
 }
@@ -407,6 +382,24 @@ static uint64_t
 max_u64(uint64_t a, uint64_t b)
 {
 	return a > b ? a : b;
+}
+
+/* The most frames that rows can make, and a length that none of their scales and maps has. */
+static void
+rows_promise(const struct kv_rows *r, uint32_t n, uint64_t *frames, uint64_t *most)
+{
+	struct kv_rows_bytes bytes = kv_rows_bytes(r, n);
+
+	*frames += r->n_held;
+	for (size_t i = 0; i < r->n_held; i++)
+		*most = max_u64(*most, r->held[i].head.raw_len);
+	for (size_t i = 0; i < kv_rows_segments(r, n); i++) {
+		struct kv_segment s = kv_rows_segment(r, n, i);
+
+		*frames += 2 + 2 * (1 + (uint64_t)s.n / kvs_rows_per_chunk(s.row_bytes));
+	}
+	*most = max_u64(*most, 64 + bytes.scales + 4 * (uint64_t)n);
+	*most = max_u64(*most, 64 + bytes.masks);
 }
 
 /* The writer's promise: no payload will be longer, the index of all frames included. */
@@ -432,9 +425,9 @@ longest_payload(const struct kv_writing *wr)
 		most = max_u64(most, l->received ? 64 + 12 * (uint64_t)l->n : 0);
 		for (unsigned which = 0; which < KV_SUMS_KINDS; which++)
 			most = max_u64(most, c->sums[which].there ? 64 + 4 * (uint64_t)c->sums[which].rows * c->sums[which].list[i].cols : 0);
-		frames += 7 + l->k.n_held + l->v.n_held;
-		frames += l->n / kvs_rows_per_chunk((uint32_t)(l->k.width * kvs_dtype_size(l->k.dtype)));
-		frames += l->n / kvs_rows_per_chunk((uint32_t)(l->v.width * kvs_dtype_size(l->v.dtype)));
+		frames += 5;
+		rows_promise(&l->k, l->n, &frames, &most);
+		rows_promise(&l->v, l->n, &frames, &most);
 	}
 	for (size_t i = 0; i < wr->n_other; i++)
 		most = max_u64(most, wr->other[i]->head.raw_len);

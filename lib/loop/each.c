@@ -13,7 +13,7 @@
 #include "util/mem.h"
 #include "util/text.h"
 
-static const struct kv_stage *const stages[] = { &kv_stage_evict, &kv_stage_reposition };
+static const struct kv_stage *const stages[] = { &kv_stage_evict, &kv_stage_prune, &kv_stage_quant, &kv_stage_reposition };
 
 struct step {
 	const struct kv_stage *stage;
@@ -81,6 +81,8 @@ configure(struct step *s, struct kv_command *c, const struct kv_opt *common, str
 		return rc;
 	while ((rc = kv_args_next(&args, &key, &arg, err)) == KV_OK) {
 		s->verbose |= key == 'v';
+		if (key == 'f' && stage->force)
+			stage->force(s->cfg);
 		if (is_manner(common, key))
 			continue;
 		if (is_common(common, key) || (arg && !strcmp(arg, "-"))) {
@@ -238,8 +240,7 @@ run_steps(const struct kv_each *e, struct kv_cache *c, uint64_t round, struct kv
 		rc = e->step[i].stage->run(e->step[i].cfg, c, pool, &notes, err);
 		if (rc == KV_OK)
 			tell(e, &e->step[i], round, &notes.report, say);
-		kv_buf_free(&notes.report);
-		kv_buf_free(&notes.text);
+		kv_notes_free(&notes);
 		if (rc != KV_OK)
 			kv_err_in(err, "%s", e->step[i].stage->usage.tool);
 	}
