@@ -140,21 +140,6 @@ product_q4_k(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, c
 	finish(s, out);
 }
 
-/* 32 of the 256 codes of Q6_K, from -32: number g of eight. */
-static inline __m256i
-codes_q6_k(const uint8_t *w, size_t g)
-{
-	const uint8_t *low = w + g / 4 * 64 + g % 2 * 32, *high = w + 128 + g / 4 * 32;
-	__m256i l = bytes_at(low), h = bytes_at(high);
-
-	if (g % 4 >= 2)
-		l = _mm256_srli_epi16(l, 4);
-	h = _mm256_srl_epi16(h, _mm_cvtsi32_si128((int)(g % 4) * 2));
-	l = _mm256_and_si256(l, _mm256_set1_epi8(15));
-	h = _mm256_slli_epi16(_mm256_and_si256(h, _mm256_set1_epi8(3)), 4);
-	return _mm256_sub_epi8(_mm256_or_si256(l, h), _mm256_set1_epi8(32));
-}
-
 /* Sixteen codes share a scale of eight bits: it goes into the products of sixteen bits (2 * 32 * 127 * 128 * 2 fits thirty-two). */
 static void
 product_q6_k(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, const float *x, size_t t, float *out)
@@ -168,7 +153,7 @@ product_q6_k(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, c
 			float d = kv_avx2_half(w + 208);
 
 			for (size_t g = 0; g < 8; g++) {
-				__m256i codes = codes_q6_k(w, g), q = bytes_at(a[b + g].q[t]);
+				__m256i codes = kv_avx2_codes_q6_k(w, g), q = bytes_at(a[b + g].q[t]);
 				__m256i two = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(q, codes));
 				__m256i scale = _mm256_set_m128i(_mm_set1_epi16((int8_t)w[192 + 2 * g + 1]), _mm_set1_epi16((int8_t)w[192 + 2 * g]));
 
@@ -180,14 +165,34 @@ product_q6_k(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, c
 	finish(s, out);
 }
 
-/* Sixteen bits need no eight-bit activations. */
-static void
-product_f16(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, const float *x, size_t t, float *out)
+/* Eight weights that are numbers: these need no eight-bit activations. */
+typedef __m256 eight(const uint8_t *w, size_t i);
+
+static inline __m256
+eight_f32(const uint8_t *w, size_t i)
+{
+	return _mm256_loadu_ps((const float *)(const void *)(w + 4 * i));
+}
+
+static inline __m256
+eight_f16(const uint8_t *w, size_t i)
+{
+	return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(w + 2 * i)));
+}
+
+static inline __m256
+eight_bf16(const uint8_t *w, size_t i)
+{
+	__m128i x = _mm_loadu_si128((const __m128i *)(const void *)(w + 2 * i));
+
+	return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16));
+}
+
+static inline __attribute__((always_inline)) void
+product_floats(const uint8_t *const p[2], size_t n, const float *x, eight *load, size_t size, float *out)
 {
 	__m256 sum[2][4];
 
-	(void)a;
-	(void)t;
 	for (size_t k = 0; k < 4; k++)
 		sum[0][k] = sum[1][k] = _mm256_setzero_ps();
 	for (size_t b = 0; b < n; b++)
@@ -196,21 +201,45 @@ product_f16(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, co
 			__m256 v = _mm256_loadu_ps(x + i);
 
 			for (size_t r = 0; r < 2; r++) {
-				const __m128i *w = (const __m128i *)(const void *)(p[r] + 2 * i);
-
-				_mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
-				sum[r][k] = _mm256_fmadd_ps(_mm256_cvtph_ps(_mm_loadu_si128(w)), v, sum[r][k]);
+				_mm_prefetch((const char *)p[r] + size * i + AHEAD, _MM_HINT_T0);
+				sum[r][k] = _mm256_fmadd_ps(load(p[r], i), v, sum[r][k]);
 			}
 		}
 	for (size_t r = 0; r < 2; r++)
 		out[r] = kv_avx2_sum(_mm256_add_ps(_mm256_add_ps(sum[r][0], sum[r][1]), _mm256_add_ps(sum[r][2], sum[r][3])));
 }
 
+static void
+product_f32(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, const float *x, size_t t, float *out)
+{
+	(void)a;
+	(void)t;
+	product_floats(p, n, x, eight_f32, 4, out);
+}
+
+static void
+product_f16(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, const float *x, size_t t, float *out)
+{
+	(void)a;
+	(void)t;
+	product_floats(p, n, x, eight_f16, 2, out);
+}
+
+static void
+product_bf16(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, const float *x, size_t t, float *out)
+{
+	(void)a;
+	(void)t;
+	product_floats(p, n, x, eight_bf16, 2, out);
+}
+
 static product *
 product_of(uint32_t type)
 {
 	switch (type) {
+	case KV_W_F32: return product_f32;
 	case KV_W_F16: return product_f16;
+	case KV_W_BF16: return product_bf16;
 	case KV_W_Q4_0: return product_q4_0;
 	case KV_W_Q4_1: return product_q4_1;
 	case KV_W_Q8_0: return product_q8_0;

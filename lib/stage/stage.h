@@ -36,6 +36,7 @@ kv_notes_free(struct kv_notes *n)
 
 struct kv_stage {
 	struct kv_usage usage;		/* tables: its own options; the tool adds the common ones behind them */
+	bool moves_only;		/* run moves positions and asks for no rows: kv_cache_pass will do */
 	enum kv_status (*start)(void **cfg, struct kv_err *err);
 	enum kv_status (*option)(void *cfg, int key, const char *arg, struct kv_err *err);	/* one row of the table */
 	void (*force)(void *cfg);			/* --force was given; NULL: it makes no difference */
