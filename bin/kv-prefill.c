@@ -1,6 +1,7 @@
 /* kv-prefill: text in, snapshot out. */
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cache/snapshot.h"
 #include "loop/prompt.h"
@@ -11,18 +12,24 @@
 #include "util/text.h"
 #include "util/version.h"
 
-enum { OPT_FROM = 400, OPT_OBSERVE, OPT_BATCH, OPT_CHUNK, OPT_FILL, OPT_RESERVE, OPT_EACH, OPT_TAKE, OPT_CONTINUE, OPT_HISTORY, OPT_DTYPE, OPT_PRECISION };
+enum { OPT_FROM = 400, OPT_OBSERVE, OPT_BATCH, OPT_CHUNK, OPT_FILL, OPT_RESERVE, OPT_EACH, OPT_TWIN,
+	OPT_PROBE, OPT_PROBE_AT, OPT_TAKE, OPT_CONTINUE, OPT_HISTORY, OPT_DTYPE, OPT_PRECISION };
 
 static const struct kv_opt options[] = {
 	{ "model", 'm', "FILE", "GGUF model (default $KV_MODEL)" },
 	{ "from", OPT_FROM, "SNAP", "go on from a snapshot; - is standard input" },
 	{ "prompt", 'p', "TEXT", "text given here, after that of the files; @FILE reads it from FILE" },
-	{ "observe", OPT_OBSERVE, "LIST", "what to record: last=N queries (default 32), acc, nll; none" },
+	{ "observe", OPT_OBSERVE, "LIST", "what to record: last=N queries (default 32), acc, nll, chunk; none" },
 	{ "batch", OPT_BATCH, "N", "tokens a forward pass (default 512)" },
 	{ "chunk", OPT_CHUNK, "N", "read in rounds of N tokens, each a forward pass" },
-	{ "fill", OPT_FILL, "N", "read until the fullest list holds N entries; if there is more text, --each, and on" },
+	{ "fill", OPT_FILL, "N", "read until the fullest list and the probe make N entries; if there is more text, --each, and on" },
 	{ "reserve", OPT_RESERVE, "N", "with --fill: leave at least N places free at the end (default 0)" },
 	{ "each", OPT_EACH, "PIPELINE", "what becomes of the cache after every round" },
+	{ "probe", OPT_PROBE, "TEXT", "tokens that look at the cache every round: their attention is recorded, no more; @FILE" },
+	{ "probe-at", OPT_PROBE_AT, "old|all", "they see what was there before the round (default with --chunk) or all (default)" },
+	{ "twin-each", OPT_TWIN, "PIPELINE", "a second cache that gets the same new entries, and its pipeline; it is written" },
+	{ "checkpoint", KV_OPT_CHECKPOINT, "FILE", "save the state there after rounds; if FILE is there, go on from it" },
+	{ "checkpoint-every", KV_OPT_CHECKPOINT_EVERY, "SECONDS", "at most so often (default 30)" },
 	{ "take", OPT_TAKE, "N", "stop after N tokens of text" },
 	{ "continue", OPT_CONTINUE, NULL, "with --from: the same text once more, from where the snapshot stopped" },
 	{ "history", OPT_HISTORY, "all|alive|none", "token ids to keep: all that were read (default), of entries that live, none" },
@@ -46,7 +53,9 @@ struct prefill {
 	const char *model, *from, *prompt;
 	char **files;
 	int n_files;
-	const char *each_text;
+	const char *each_text, *twin_text, *probe, *probe_at;
+	bool no_text;			/* a probe over --from, and nothing to read */
+	unsigned n_done;		/* snapshots of --from */
 	struct kv_prompt_opts what;
 	struct kv_rounds rounds;
 	uint64_t take;			/* UINT64_MAX = all */
@@ -55,7 +64,7 @@ struct prefill {
 	enum kv_precision precision;
 
 	struct kv_session session;
-	struct kv_buf text;
+	struct kv_buf text, probe_text;
 	struct kvs_reader *reader;
 	struct kvs_writer *writer;
 	struct kv_progress progress;
@@ -98,6 +107,20 @@ option(struct prefill *p, int key, const char *arg, struct kv_err *err)
 	case OPT_EACH:
 		p->each_text = arg;
 		return KV_OK;
+	case OPT_TWIN:
+		p->twin_text = arg;
+		return KV_OK;
+	case KV_OPT_CHECKPOINT:
+		p->rounds.checkpoint = arg;
+		return KV_OK;
+	case KV_OPT_CHECKPOINT_EVERY:
+		return kv_parse_real("--checkpoint-every", arg, 0, 1e9, &p->rounds.checkpoint_every, err);
+	case OPT_PROBE:
+		p->probe = arg;
+		return KV_OK;
+	case OPT_PROBE_AT:
+		p->probe_at = arg;
+		return KV_OK;
 	case OPT_TAKE:
 		if ((rc = kv_parse_int("--take", arg, 0, INT64_MAX, &n, err)) == KV_OK)
 			p->take = (uint64_t)n;
@@ -123,6 +146,27 @@ is_stdin(const char *path)
 }
 
 static enum kv_status
+parse_probe(struct prefill *p, struct kv_err *err)
+{
+	enum kv_status rc;
+	char q[60];
+
+	p->rounds.probe_all = !p->rounds.chunk;
+	if (p->probe_at) {
+		p->rounds.probe_all = !strcmp(p->probe_at, "all");
+		if (!p->rounds.probe_all && strcmp(p->probe_at, "old"))
+			return kv_fail(err, KV_EUSAGE, "--probe-at: '%s' is not old or all", kv_quote(q, sizeof q, p->probe_at, strlen(p->probe_at)));
+		if (!p->probe)
+			return kv_fail(err, KV_EUSAGE, "--probe-at goes with --probe");
+	}
+	if (!p->probe)
+		return KV_OK;
+	if ((rc = kv_text_arg(p->probe, &p->probe_text, err)) == KV_OK && !p->probe_text.len)
+		rc = kv_fail(err, KV_EUSAGE, "--probe: an empty text");
+	return rc;
+}
+
+static enum kv_status
 parse(struct prefill *p, struct kv_args *args, struct kv_err *err)
 {
 	enum kv_status rc;
@@ -144,14 +188,23 @@ parse(struct prefill *p, struct kv_args *args, struct kv_err *err)
 		return kv_fail(err, KV_EUSAGE, "--reserve goes with --fill");
 	if (p->rounds.chunk && p->rounds.feed.batch)
 		return kv_fail(err, KV_EUSAGE, "--batch does not go with --chunk: a chunk is its own batch");
+	if (p->twin_text && !(p->rounds.chunk && p->each_text))
+		return kv_fail(err, KV_EUSAGE, "--twin-each goes with --chunk and --each");
+	if (p->rounds.checkpoint && p->tool.output && !strcmp(p->rounds.checkpoint, p->tool.output))
+		return kv_fail(err, KV_EUSAGE, "--checkpoint and -o name one file");
 	if (p->from && p->dtype)
 		return kv_fail(err, KV_EUSAGE, "--dtype: the snapshot of --from has its element type already");
-	if (is_stdin(p->from) && !p->n_files && !p->prompt)
+	p->no_text = p->from && p->probe && !p->n_files && !p->prompt;
+	if (is_stdin(p->from) && !p->n_files && !p->prompt && !p->no_text)
 		return kv_fail(err, KV_EUSAGE, "--from - takes standard input: the text must come from a file or -p");
 	for (int i = 0; i < p->n_files; i++)
 		if (is_stdin(p->from) && is_stdin(p->files[i]))
 			return kv_fail(err, KV_EUSAGE, "standard input cannot be both the snapshot and the text");
-	return p->each_text ? kv_each_new(p->each_text, kv_common_options, &p->rounds.each, err) : KV_OK;
+	if (p->each_text && (rc = kv_each_new("--each", p->each_text, kv_common_options, &p->rounds.each, err)) != KV_OK)
+		return rc;
+	if (p->twin_text && (rc = kv_each_new("--twin-each", p->twin_text, kv_common_options, &p->rounds.twin_each, err)) != KV_OK)
+		return rc;
+	return parse_probe(p, err);
 }
 
 static enum kv_status
@@ -176,7 +229,7 @@ read_text(struct prefill *p, struct kv_err *err)
 	for (int i = 0; i < p->n_files; i++)
 		if ((rc = add_file(p, p->files[i], err)) != KV_OK)
 			return rc;
-	if (!p->n_files && !p->prompt && (rc = add_file(p, NULL, err)) != KV_OK)
+	if (!p->n_files && !p->prompt && !p->no_text && (rc = add_file(p, NULL, err)) != KV_OK)
 		return rc;
 	return p->prompt ? kv_text_arg(p->prompt, &p->text, err) : KV_OK;
 }
@@ -214,25 +267,46 @@ find_place(const struct kv_cache *c, const struct kv_ids *ids, size_t *skip, str
 	return KV_OK;
 }
 
+/* The text for one cache, *skip of which it has read already, and the probe. */
+static enum kv_status
+tokenise(struct prefill *p, const struct kv_cache *c, struct kv_ids *ids, size_t *skip, struct kv_ids *probe, struct kv_err *err)
+{
+	struct kv_buf notes = { 0 }, shown = { 0 };
+	enum kv_status rc = KV_OK;
+
+	*skip = 0;
+	if (!p->no_text)
+		rc = kv_prompt_ids(&p->session, &p->what, p->go_on ? NULL : c, &p->text, ids, &shown, &notes, err);
+	if (rc == KV_OK && p->go_on)
+		rc = find_place(c, ids, skip, err);
+	if (rc == KV_OK && p->probe)
+		rc = kv_prompt_probe(&p->session, &p->what, c, ids->id + *skip, ids->n - *skip, &p->probe_text, probe, &notes, err);
+	if (rc == KV_OK) {
+		kv_tool_say_lines(&p->tool, 0, &notes);
+		kv_tool_show(&shown);
+	}
+	kv_buf_free(&notes);
+	kv_buf_free(&shown);
+	return rc;
+}
+
 /* Reads the text into one cache. */
 static enum kv_status
 extend(struct prefill *p, struct kv_cache *c, struct kv_err *err)
 {
-	struct kv_buf notes = { 0 }, shown = { 0 };
-	struct kv_ids ids = { 0 };
+	struct kv_ids ids = { 0 }, probe = { 0 };
 	struct kv_rounds rounds = p->rounds;
-	size_t skip = 0, n;
+	size_t skip, n;
 	enum kv_status rc;
 	double begin;
 
 	rounds.feed.observe = kv_observe_on(&rounds.feed.observe, c);
 	if ((rc = kv_session_fits(&p->session, c, !p->what.tokens, p->tool.force, err)) != KV_OK ||
-	    (rc = kv_prompt_ids(&p->session, &p->what, p->go_on ? NULL : c, &p->text, &ids, &shown, &notes, err)) != KV_OK ||
-	    (p->go_on && (rc = find_place(c, &ids, &skip, err)) != KV_OK))
+	    (rc = tokenise(p, c, &ids, &skip, &probe, err)) != KV_OK)
 		goto out;
+	rounds.probe = probe.id;
+	rounds.n_probe = probe.n;
 	n = ids.n - skip < p->take ? ids.n - skip : (size_t)p->take;
-	kv_tool_say_lines(&p->tool, 0, &notes);
-	kv_tool_show(&shown);
 	begin = kv_now();
 	kv_progress_start(&p->progress, usage.tool, "tokens", p->tool.verbosity < 0);
 	rc = kv_rounds_read(&p->session, c, ids.id + skip, n, &rounds, p->tool.pool, err);
@@ -241,8 +315,7 @@ extend(struct prefill *p, struct kv_cache *c, struct kv_err *err)
 		summary(p, c, n, kv_now() - begin);
 out:
 	kv_ids_free(&ids);
-	kv_buf_free(&notes);
-	kv_buf_free(&shown);
+	kv_ids_free(&probe);
 	return rc;
 }
 
@@ -277,8 +350,11 @@ static enum kv_status
 from_snapshot(void *arg, struct kv_cache *c, struct kv_err *err)
 {
 	struct prefill *p = arg;
-	enum kv_status rc = extend(p, c, err);
+	enum kv_status rc;
 
+	if (p->n_done++ && p->rounds.checkpoint)
+		return kv_fail(err, KV_EUSAGE, "--checkpoint is for one job: take one snapshot of the sequence with --only");
+	rc = extend(p, c, err);
 	return rc == KV_OK ? write_cache(p, c, err) : rc;
 }
 
@@ -296,6 +372,8 @@ work(struct prefill *p, struct kv_out *out, struct kv_err *err)
 	rc = in ? kv_tool_map(&p->tool, in, from_snapshot, p, err) : from_nothing(p, err);
 	if (rc == KV_OK && p->rounds.each)
 		rc = kv_each_end(p->rounds.each, err);
+	if (rc == KV_OK && p->rounds.twin_each)
+		rc = kv_each_end(p->rounds.twin_each, err);
 	if (rc != KV_OK)
 		kvs_writer_tear(p->writer);
 out:
@@ -309,7 +387,7 @@ out:
 int
 main(int argc, char **argv)
 {
-	struct prefill p = { .rounds.feed.observe.last = KV_LAST_DEFAULT, .take = UINT64_MAX };
+	struct prefill p = { .rounds = { .feed.observe.last = KV_LAST_DEFAULT, .checkpoint_every = 30 }, .take = UINT64_MAX };
 	struct kv_out *out = NULL;
 	struct kv_args args = { 0 };
 	struct kv_err err;
@@ -319,13 +397,18 @@ main(int argc, char **argv)
 	kv_tool_start(&p.tool, &usage);
 	p.rounds.feed.tick = tick;
 	p.rounds.feed.arg = &p;
+	p.rounds.say = (struct kv_say){ kv_tool_line, &p.tool };
 	if ((rc = kv_args_begin(&args, &usage, argc, argv, &err)) == KV_OK && (rc = parse(&p, &args, &err)) == KV_OK &&
 	    (rc = kv_out_open(p.tool.output, true, p.tool.force, &out, &err)) == KV_OK)
 		rc = work(&p, out, &err);
 	status = kv_tool_close(&p.tool, out, rc, &err);
-	if (rc != KV_OK && kv_each_status(p.rounds.each))
-		status = kv_each_status(p.rounds.each);
+	if (!status && p.rounds.checkpoint)
+		unlink(p.rounds.checkpoint);
+	if (rc != KV_OK && (kv_each_status(p.rounds.each) || kv_each_status(p.rounds.twin_each)))
+		status = kv_each_status(p.rounds.each) ? kv_each_status(p.rounds.each) : kv_each_status(p.rounds.twin_each);
 	kv_each_free(p.rounds.each);
+	kv_each_free(p.rounds.twin_each);
+	kv_buf_free(&p.probe_text);
 	kv_args_end(&args);
 	kv_tool_end(&p.tool);
 	return status;

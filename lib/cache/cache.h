@@ -77,7 +77,7 @@ struct kv_track {
 
 /*
  * Attention that the first `cols` entries of every list received from the chunk of text that came last, or from a probe: sums over its
- * queries, for each query head of the group (formats/kvs.md, section 11.4). No column is no missing record: nothing was there to be seen.
+ * queries, for each query head of the group (formats/kvs.md, section 11.3). No column is no missing record: nothing was there to be seen.
  */
 struct kv_sums {
 	bool there;
@@ -88,6 +88,7 @@ struct kv_sums {
 	uint32_t rows;			/* query heads of a group; 1 where the snapshot held them reduced … */
 	uint8_t reduction;		/* … so: 0 mean, 1 sum, 2 max */
 	struct kv_sums_list {
+		bool missing;		/* the snapshot had none of this list, or one that does not go with the rest */
 		uint32_t cols;
 		float *sum;		/* a block [rows][cols] */
 	} *list;			/* [layer * n_heads_kv + head] */
@@ -106,10 +107,12 @@ struct kv_cache {
 	double nll_sum;			/* … and their sum, in order of source index */
 	float *hidden;			/* an array [n_embd], after the final norm; NULL = none */
 	struct kv_queries *queries;	/* [layer] */
+	bool reading;			/* a round of text is being read */
 	struct kv_sums sums[KV_SUMS_KINDS];
 	bool has_round;
 	struct kvs_obsr round;		/* the round in hand, as kv-prefill left it */
 	struct kvs_prov prov;
+	struct kv_buf checkpoint;	/* JSON; empty: none */
 	struct kv_held *other;		/* [n_other] frames that no stage here understands, in the order found */
 	size_t n_other;
 	bool edited;			/* beside the lists something critical will differ from what was read */
@@ -119,6 +122,7 @@ struct kv_cache {
 /* Geometry is copied; no entries, nothing read. */
 enum kv_status kv_cache_new(const struct kvs_geom *g, struct kv_cache **out, struct kv_err *err);
 void kv_cache_free(struct kv_cache *c);
+void kv_cache_swap(struct kv_cache *a, struct kv_cache *b);	/* all of their content */
 
 static inline struct kv_list *
 kv_cache_list(const struct kv_cache *c, unsigned layer, unsigned head)
@@ -173,9 +177,15 @@ enum kv_status kv_queries_add(struct kv_cache *c, unsigned layer, uint32_t w, ui
 enum kv_status kv_received_add(struct kv_list *l, uint32_t m, uint32_t window, const double *sum, const double *square, struct kv_err *err);
 
 /*
+ * A round of text begins: what was recorded of the one before goes, sums and has_round. Until it ends kv_cache_extend drops nothing; without
+ * a round in hand every kv_cache_extend is one of its own. end: tail becomes the tokens that were new in it.
+ */
+void kv_cache_begin_round(struct kv_cache *c);
+void kv_cache_end_round(struct kv_cache *c, uint32_t tail);
+
+/*
  * An empty record of the chunk's or the probe's attention over all entries that are there now, sums 0, in the place of any that is there;
- * the caller fills it in. Any entry that comes or goes makes it stale: kv_cache_extend drops both, and the round with them; who evicts calls
- * kv_cache_drop_sums.
+ * the caller fills it in. It stands until the next round begins; who evicts calls kv_cache_drop_sums.
  */
 enum kv_status kv_cache_new_sums(struct kv_cache *c, enum kv_sums_of which, uint32_t queries, uint32_t at, struct kv_err *err);
 void kv_cache_drop_sums(struct kv_cache *c);
@@ -201,5 +211,11 @@ void kv_cache_forget_nll(struct kv_cache *c);
 
 /* A JSON object for people (iNFo) in the place of any that is there; nothing may branch on it. */
 enum kv_status kv_cache_set_info(struct kv_cache *c, const char *json, size_t n, struct kv_err *err);
+/*
+ * What a job says of itself (cKPT) in the snapshots that are written from now on; n = 0: nothing. And what the snapshot had that c was read
+ * from, as long as no round has begun: not ended by 0, or NULL. Packed ones, which nobody here writes, are not looked at.
+ */
+enum kv_status kv_cache_set_checkpoint(struct kv_cache *c, const char *json, size_t n, struct kv_err *err);
+const char *kv_cache_checkpoint(const struct kv_cache *c, size_t *n);
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "cache/cache.h"
 
-/* Appends a copy of the frame to *list [*n]. */
+/* Appends the frame to *list [*n]: its block where that may be had, else a copy. */
 enum kv_status kv_held_add(struct kv_held **list, size_t *n, const struct kvs_frame *f, struct kv_err *err);
 void kv_held_free(struct kv_held *list, size_t n);
 /* Its payload: in place if it is stored as it is, else decoded into *scratch, a block for the caller to free. */
@@ -33,6 +33,10 @@ void kv_received_clear(struct kv_received *r, uint32_t first, uint32_t m);
 void kv_received_keep(struct kv_received *r, const uint32_t *keep, uint32_t n);
 
 void kv_sums_free(struct kv_sums *s, size_t n_lists);
+/* What a frame says of one list; *taken = false where it cannot stand beside what others said: the caller carries the frame along. */
+enum kv_status kv_sums_take(struct kv_cache *c, struct kvs_tag tag, const struct kvs_obsp *o, bool *taken, struct kv_err *err);
+/* The payload for one list; appends nothing where there is no record. */
+enum kv_status kv_sums_put(const struct kv_cache *c, enum kv_sums_of which, size_t list, struct kv_buf *out, struct kv_err *err);
 
 /* Appends v[0..m) as the values of tokens `at` …; a hole before them is filled. at must not be below the dense part's end. */
 enum kv_status kv_track_add(struct kv_track *t, uint32_t at, const uint32_t *v, uint32_t m, uint32_t filler, struct kv_err *err);

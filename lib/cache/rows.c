@@ -18,17 +18,20 @@ kv_held_add(struct kv_held **list, size_t *n, const struct kvs_frame *f, struct 
 	struct kv_held *p;
 	uint8_t *payload;
 
-	if (f->head.enc_len > SIZE_MAX || !(payload = kv_block_new((size_t)f->head.enc_len, 1)))
-		return kv_fail_mem(err, "a frame");
 	/* Doubling at powers of two: a list of a million tokens has some hundred frames. */
 	if (!(*n & (*n - 1))) {
-		if (!(p = kv_array_resize(*list, *n ? 2 * *n : 1, sizeof *p))) {
-			kv_block_free(payload);
+		if (!(p = kv_array_resize(*list, *n ? 2 * *n : 1, sizeof *p)))
 			return kv_fail_mem(err, "a frame");
-		}
 		*list = p;
 	}
-	memcpy(payload, f->payload, (size_t)f->head.enc_len);
+	if (f->block) {
+		payload = *f->block;
+		*f->block = NULL;
+	} else {
+		if (f->head.enc_len > SIZE_MAX || !(payload = kv_block_new((size_t)f->head.enc_len, 1)))
+			return kv_fail_mem(err, "a frame");
+		memcpy(payload, f->payload, (size_t)f->head.enc_len);
+	}
 	(*list)[(*n)++] = (struct kv_held){ f->head, payload };
 	return KV_OK;
 }
@@ -50,7 +53,7 @@ row_bytes(const struct kv_rows *r)
 enum kv_status
 kv_held_open(const struct kv_held *h, const uint8_t **raw, uint8_t **scratch, struct kv_err *err)
 {
-	struct kvs_frame f = { h->head, h->payload };
+	struct kvs_frame f = { .head = h->head, .payload = h->payload };
 	enum kv_status rc;
 
 	*scratch = NULL;

@@ -5,33 +5,12 @@
 
 #include "cache/parts.h"
 #include "cache/segment_parts.h"
-#include "cache/snapshot.h"
+#include "cache/snapshot_parts.h"
 #include "kvs/check.h"
 #include "kvs/codec.h"
 #include "kvs/payload.h"
 #include "util/le.h"
 #include "util/mem.h"
-
-/*
- * ENTS as it came. One frame may stand for a million lists, so the lists get their copies at the end, when all their rows have come as
- * well: memory follows what was read, not what was promised.
- */
-struct entries {
-	uint32_t n;
-	uint8_t *bytes;		/* an array: u32 src[n], i32 pos[n] */
-};
-
-struct reading {
-	struct kvs_check *check;
-	struct kv_cache *cache;	/* made at GEOM, which the checks want first */
-	struct entries *ents;
-	size_t n_ents;
-	uint32_t *ents_of;	/* [list] which of them */
-	struct kv_mask **mask;	/* an array [n_masks] of the list in hand, by id - 1 */
-	size_t n_masks, mask_list;
-	uint8_t *scratch;	/* a block: the payload in hand, unpacked */
-	size_t scratch_size;
-};
 
 /* n little-endian words as an array of ours. */
 static uint32_t *
@@ -46,7 +25,7 @@ words(const uint8_t *p, uint32_t n)
 
 /* The payload as it was before packing, valid until the next call. Of rows, which stay packed, just their header. */
 static enum kv_status
-unpack(struct reading *rd, const struct kvs_frame *f, const uint8_t **raw, size_t *n_raw, struct kv_err *err)
+unpack(struct kv_reading *rd, const struct kvs_frame *f, const uint8_t **raw, size_t *n_raw, struct kv_err *err)
 {
 	bool rows = f->head.type == KVS_KEYS || f->head.type == KVS_VALS;
 	size_t n = rows && f->head.raw_len > KVS_ROWS_HEADER ? KVS_ROWS_HEADER : (size_t)f->head.raw_len;
@@ -72,7 +51,7 @@ unpack(struct reading *rd, const struct kvs_frame *f, const uint8_t **raw, size_
 }
 
 static enum kv_status
-take_geom(struct reading *rd, struct kv_err *err)
+take_geom(struct kv_reading *rd, struct kv_err *err)
 {
 	const struct kvs_geom *g = kvs_check_geom(rd->check);
 	enum kv_status rc;
@@ -88,7 +67,7 @@ take_geom(struct reading *rd, struct kv_err *err)
 
 /* With LAYR the geometry is whole. */
 static void
-take_layers(struct reading *rd)
+take_layers(struct kv_reading *rd)
 {
 	struct kv_cache *c = rd->cache;
 
@@ -139,14 +118,14 @@ take_hidden(struct kv_cache *c, const uint8_t *raw, size_t n, struct kv_err *err
 }
 
 static enum kv_status
-take_entries(struct reading *rd, struct kvs_tag tag, const uint8_t *raw, size_t n, struct kv_err *err)
+take_entries(struct kv_reading *rd, struct kvs_tag tag, const uint8_t *raw, size_t n, struct kv_err *err)
 {
 	struct kv_cache *c = rd->cache;
 	unsigned layers = c->geom.n_layers, heads = c->geom.n_heads_kv;
 	unsigned l0 = tag.layer == KVS_ALL ? 0 : tag.layer, l1 = tag.layer == KVS_ALL ? layers : l0 + 1;
 	unsigned h0 = tag.head == KVS_ALL ? 0 : tag.head, h1 = tag.head == KVS_ALL ? heads : h0 + 1;
 	struct kvs_ents e;
-	struct entries *p;
+	struct kv_entries *p;
 	enum kv_status rc;
 
 	if ((rc = kvs_ents_get(raw, n, &c->state, &e, err)) != KV_OK)
@@ -172,7 +151,7 @@ take_entries(struct reading *rd, struct kvs_tag tag, const uint8_t *raw, size_t 
 }
 
 static void
-free_masks(struct reading *rd)
+free_masks(struct kv_reading *rd)
 {
 	for (size_t i = 0; i < rd->n_masks; i++)
 		kv_mask_free(rd->mask[i]);
@@ -180,7 +159,7 @@ free_masks(struct reading *rd)
 }
 
 static enum kv_status
-take_mask(struct reading *rd, struct kvs_tag tag, const uint8_t *raw, size_t n, struct kv_err *err)
+take_mask(struct kv_reading *rd, struct kvs_tag tag, const uint8_t *raw, size_t n, struct kv_err *err)
 {
 	const struct kvs_geom *g = &rd->cache->geom;
 	size_t list = (size_t)tag.layer * g->n_heads_kv + tag.head;
@@ -203,7 +182,7 @@ take_mask(struct reading *rd, struct kvs_tag tag, const uint8_t *raw, size_t n, 
 
 /* The mask before it is the one that it goes with: so the checks have it. */
 static enum kv_status
-take_map(struct reading *rd, const uint8_t *raw, size_t n, struct kv_err *err)
+take_map(struct kv_reading *rd, const uint8_t *raw, size_t n, struct kv_err *err)
 {
 	struct kv_mask *mask = rd->mask[rd->n_masks - 1];
 	struct kvs_map m;
@@ -237,7 +216,7 @@ add_segment(struct kv_rows *rows, const struct kv_segment *s, struct kv_err *err
 }
 
 static enum kv_status
-take_rows(struct reading *rd, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err)
+take_rows(struct kv_reading *rd, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err)
 {
 	struct kv_cache *c = rd->cache;
 	bool values = f->head.type == KVS_VALS;
@@ -270,14 +249,15 @@ take_scales(struct kv_cache *c, const struct kvs_frame *f, struct kv_err *err)
 }
 
 static enum kv_status
-take_queries(struct kv_cache *c, unsigned layer, const uint8_t *raw, size_t n, struct kv_err *err)
+take_queries(struct kv_reading *rd, unsigned layer, const uint8_t *raw, size_t n, struct kv_err *err)
 {
+	struct kv_cache *c = rd->cache;
 	struct kv_queries *q = &c->queries[layer];
 	struct kvs_obsq o;
 	size_t count;
 	enum kv_status rc;
 
-	if ((rc = kvs_obsq_get(raw, n, &c->geom, &c->state, &o, err)) != KV_OK)
+	if ((rc = kvs_obsq_get(raw, n, &c->geom, kvs_check_state(rd->check), &o, err)) != KV_OK)
 		return rc;
 	if (!kv_mul((size_t)c->geom.n_heads * c->geom.d_k, o.w, &count) || !(q->q = kv_block_new(count, sizeof *q->q)))
 		return kv_fail_mem(err, "recorded queries");
@@ -339,15 +319,30 @@ take_received(struct kv_cache *c, const struct kvs_frame *f, const uint8_t *raw,
 	return KV_OK;
 }
 
+/* That it is about the first entries of this list the checks find out as well. */
+static enum kv_status
+take_sums(struct kv_cache *c, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err)
+{
+	struct kvs_obsp o;
+	bool taken;
+	enum kv_status rc;
+
+	if ((rc = kvs_obsp_get(raw, (size_t)f->head.raw_len, &c->geom, &o, err)) != KV_OK ||
+	    (rc = kv_sums_take(c, f->head.tag, &o, &taken, err)) != KV_OK)
+		return rc;
+	return taken ? KV_OK : kv_held_add(&c->other, &c->n_other, f, err);
+}
+
 /* Is it one whose content this library works with? */
 static bool
 is_ours(uint32_t type)
 {
-	return !kvs_is_ancillary(type) || type == KVS_OBSQ || type == KVS_OBSA || type == KVS_OBSN || type == KVS_PROV;
+	return !kvs_is_ancillary(type) || type == KVS_OBSQ || type == KVS_OBSA || type == KVS_OBSP || type == KVS_OBSN ||
+		type == KVS_OBSR || type == KVS_PROV;
 }
 
 static enum kv_status
-take_content(struct reading *rd, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err)
+take_content(struct kv_reading *rd, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err)
 {
 	struct kv_cache *c = rd->cache;
 	size_t n = (size_t)f->head.raw_len;
@@ -370,11 +365,16 @@ take_content(struct reading *rd, const struct kvs_frame *f, const uint8_t *raw, 
 	case KVS_VALS:
 		return take_rows(rd, f, raw, err);
 	case KVS_OBSQ:
-		return take_queries(c, f->head.tag.layer, raw, n, err);
+		return take_queries(rd, f->head.tag.layer, raw, n, err);
 	case KVS_OBSA:
 		return take_received(c, f, raw, err);
+	case KVS_OBSP:
+		return take_sums(c, f, raw, err);
 	case KVS_OBSN:
 		return take_nll(c, raw, n, err);
+	case KVS_OBSR:
+		c->has_round = true;
+		return kvs_obsr_get(raw, n, &c->round, err);
 	case KVS_PROV:
 		return kvs_prov_add_json(&c->prov, raw, n, err);
 	case KVS_CMSK:
@@ -396,31 +396,36 @@ fail_in(const struct kvs_head *h, struct kv_err *err)
 	return kv_err_in(err, "frame %" PRIu64 " (%s)", h->seq, kvs_frame_name(name, sizeof name, h));
 }
 
-static enum kv_status
-take_frame(struct reading *rd, const struct kvs_frame *f, struct kv_err *err)
+enum kv_status
+kv_reading_check(struct kv_reading *rd, const struct kvs_frame *f, const uint8_t **raw, size_t *n, struct kv_err *err)
 {
 	const struct kvs_head *h = &f->head;
-	const uint8_t *raw = NULL;
-	size_t n = 0;
 	enum kv_status rc = kvs_frame_readable(h, err);
 
+	*raw = NULL;
+	*n = 0;
 	/* Made by a newer writer: an editor leaves it out where it may (formats/kvs.md, section 18). */
 	if (rc != KV_OK)
-		return kvs_is_ancillary(h->type) ? KV_OK : fail_in(h, err);
+		return kvs_is_ancillary(h->type) ? KV_END : fail_in(h, err);
 	/* What is only passed on is looked at as well: a frame that contradicts itself shall not go further under our name. */
-	if (kvs_is_known(h->type) && (rc = unpack(rd, f, &raw, &n, err)) != KV_OK)
+	if (kvs_is_known(h->type) && (rc = unpack(rd, f, raw, n, err)) != KV_OK)
 		return rc;
-	if ((rc = kvs_check_frame(rd->check, h, raw, n, err)) != KV_OK)
+	if ((rc = kvs_check_frame(rd->check, h, *raw, *n, err)) != KV_OK)
 		return rc;
-	if (h->type == KVS_INDX || h->type == KVS_PADD)
-		return KV_OK;
-	rc = is_ours(h->type) ? take_content(rd, f, raw, err) : kv_held_add(&rd->cache->other, &rd->cache->n_other, f, err);
-	return rc == KV_OK ? rc : fail_in(h, err);
+	return h->type == KVS_INDX || h->type == KVS_PADD ? KV_END : KV_OK;
 }
 
-/* Every list gets its own source indices and positions; plain rows at its end are those that will grow. */
-static enum kv_status
-give_entries(struct reading *rd, struct kv_err *err)
+enum kv_status
+kv_reading_take(struct kv_reading *rd, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err)
+{
+	enum kv_status rc = is_ours(f->head.type) ? take_content(rd, f, raw, err) :
+		kv_held_add(&rd->cache->other, &rd->cache->n_other, f, err);
+
+	return rc == KV_OK ? rc : fail_in(&f->head, err);
+}
+
+enum kv_status
+kv_reading_give_entries(struct kv_reading *rd, struct kv_err *err)
 {
 	struct kv_cache *c = rd->cache;
 	size_t n_lists = (size_t)c->geom.n_layers * c->geom.n_heads_kv;
@@ -450,38 +455,58 @@ give_entries(struct reading *rd, struct kv_err *err)
 }
 
 enum kv_status
+kv_reading_new(struct kv_reading *rd, struct kv_err *err)
+{
+	*rd = (struct kv_reading){ .check = kvs_check_new() };
+	return rd->check ? KV_OK : kv_fail_mem(err, "a reader");
+}
+
+void
+kv_reading_free(struct kv_reading *rd)
+{
+	for (size_t i = 0; i < rd->n_ents; i++)
+		free(rd->ents[i].bytes);
+	free(rd->ents);
+	free(rd->ents_of);
+	kv_block_free(rd->scratch);
+	free_masks(rd);
+	free(rd->mask);
+	kv_cache_free(rd->cache);
+	kvs_check_free(rd->check);
+}
+
+enum kv_status
 kv_cache_read(struct kvs_reader *r, struct kv_cache **out, struct kv_err *err)
 {
-	struct reading rd = { .check = kvs_check_new() };
+	struct kv_reading rd;
 	struct kvs_frame f;
 	struct kv_err unheard;
+	const uint8_t *raw;
 	enum kv_status rc;
+	size_t n;
 
 	if (!err)
 		err = &unheard;
-	if (!rd.check)
-		return kv_fail_mem(err, "a reader");
-	while ((rc = kvs_reader_next(r, &f, err)) == KV_OK)
-		if ((rc = take_frame(&rd, &f, err)) != KV_OK)
-			break;
+	if ((rc = kv_reading_new(&rd, err)) != KV_OK)
+		return rc;
+	kvs_reader_give(r, true);
+	while ((rc = kvs_reader_next(r, &f, err)) == KV_OK) {
+		if ((rc = kv_reading_check(&rd, &f, &raw, &n, err)) == KV_OK)
+			rc = kv_reading_take(&rd, &f, raw, err);
+		if (rc != KV_OK && rc != KV_END)
+			goto out;
+	}
 	if (rc != KV_END)
 		goto out;
 	if ((rc = kvs_check_end(rd.check, err)) != KV_OK)
 		goto out;
-	if ((rc = give_entries(&rd, err)) != KV_OK)
+	if ((rc = kv_reading_give_entries(&rd, err)) != KV_OK)
 		goto out;
 	memcpy(rd.cache->digest, kvs_reader_digest(r), sizeof rd.cache->digest);
 	*out = rd.cache;
 	rd.cache = NULL;
 out:
-	for (size_t i = 0; i < rd.n_ents; i++)
-		free(rd.ents[i].bytes);
-	free(rd.ents);
-	free(rd.ents_of);
-	kv_block_free(rd.scratch);
-	free_masks(&rd);
-	free(rd.mask);
-	kv_cache_free(rd.cache);
-	kvs_check_free(rd.check);
+	kvs_reader_give(r, false);
+	kv_reading_free(&rd);
 	return rc;
 }

@@ -51,14 +51,17 @@ kv_avx2_rows kv_avx2_many;
 /* The whole product: quantised, by kv_avx2_few or, for more tokens, by `many`; of a type that has no kernel, the generic one. */
 bool kv_avx2_matmul_with(kv_avx2_rows *many, struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m, float *y, bool add);
 
-/* The table of a level that differs from avx2 in its matrix product. */
-#define KV_AVX2_OPS(name, product) { \
+/* The table of a level that differs from avx2 in its products. */
+#define KV_AVX2_OPS(name, product, attention) { \
 	.level = name, .batch = 512, .embed = kv_generic_embed, .rmsnorm = kv_generic_rmsnorm, .matmul = product, \
-	.add_bias = kv_generic_add_bias, .rope = kv_generic_rope, .attend = kv_avx2_attend, .activate = kv_generic_activate, \
+	.add_bias = kv_generic_add_bias, .rope = kv_generic_rope, .attend = attention, .activate = kv_generic_activate, \
 }
 
-/* Attention of one token over rows in f16; other rows are left to the generic parts. */
+/* Attention of one token over rows in f16; other rows, and batches, are left to the generic table. */
 bool kv_avx2_attend(struct kv_pool *pool, const struct kv_attn *a, const float *q, size_t m, float *out);
+/* Attention of a batch; of one token, as above. */
+bool kv_avx2_flash(struct kv_pool *pool, const struct kv_attn *a, const float *q, size_t m, float *out);
+bool kv_avx512_flash(struct kv_pool *pool, const struct kv_attn *a, const float *q, size_t m, float *out);
 
 static inline float
 kv_avx2_sum(__m256 v)

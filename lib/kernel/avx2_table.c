@@ -119,5 +119,5 @@ matmul(struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m
 	return kv_avx2_matmul_with(kv_avx2_many, pool, w, x, m, y, add);
 }
 
-const struct kv_ops kv_ops_avx2 = KV_AVX2_OPS("avx2", matmul);
+const struct kv_ops kv_ops_avx2 = KV_AVX2_OPS("avx2", matmul, kv_avx2_flash);
 #endif

@@ -101,5 +101,5 @@ matmul(struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m
 	return kv_avx2_matmul_with(many, pool, w, x, m, y, add);
 }
 
-const struct kv_ops kv_ops_avx512 = KV_AVX2_OPS("avx512", matmul);
+const struct kv_ops kv_ops_avx512 = KV_AVX2_OPS("avx512", matmul, kv_avx512_flash);
 #endif

@@ -70,10 +70,14 @@ struct kvs_head {
 	struct kvs_tag tag;
 };
 
-/* A frame in hand: payload = head.enc_len bytes as stored. Who owns them, the giver says. */
+/*
+ * A frame in hand: payload = head.enc_len bytes as stored. Who owns them, the giver says. If block is not NULL, the payload is a block that
+ * may be had instead of copied: who takes *block leaves NULL there.
+ */
 struct kvs_frame {
 	struct kvs_head head;
 	const uint8_t *payload;
+	uint8_t **block;
 };
 
 static inline bool

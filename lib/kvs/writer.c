@@ -176,7 +176,7 @@ do_job(void *arg, size_t item, unsigned thread)
 {
 	struct job *j = (struct job *)arg + item;
 	struct kvs_head *h = &j->head;
-	struct kvs_frame f = { *h, j->in.p };
+	struct kvs_frame f = { .head = *h, .payload = j->in.p };
 	uint8_t *dst;
 
 	(void)thread;

@@ -41,8 +41,8 @@ join(const struct kv_policy_opts *o, double *all, const double *votes, uint32_t 
 }
 
 /* avg divides by the width everywhere, as if zeros stood beyond the ends; max looks at what is there. A width of 1 changes nothing. */
-static void
-pool(const struct kv_policy_opts *o, const double *x, uint32_t n, double *out)
+void
+kv_votes_pool(const struct kv_policy_opts *o, const double *x, uint32_t n, double *out)
 {
 	uint32_t half = o->pool.width / 2;
 
@@ -90,11 +90,45 @@ kv_window_votes(const struct kv_scene *s, unsigned layer, unsigned head, double 
 		all[i] = (double)kv_score_round(s->opts, all[i] / group);
 	while (prefix && l->src[prefix - 1] >= first)
 		score[--prefix] = 0;
-	pool(s->opts, all, prefix, score);
+	kv_votes_pool(s->opts, all, prefix, score);
 out:
 	kv_block_free(keys);
 	kv_block_free(rows);
 	free(votes);
 	free(all);
+	return rc;
+}
+
+enum kv_status
+kv_last_votes(const struct kv_scene *s, unsigned layer, unsigned head, double *score, struct kv_err *err)
+{
+	const struct kv_cache *c = s->cache;
+	uint32_t n = kv_cache_list(c, layer, head)->n;
+	unsigned group = c->geom.n_heads / c->geom.n_heads_kv;
+	float *keys = NULL, *row = kv_array_new(n, sizeof *row);	/* [n][d_k], [n] */
+	double *votes = kv_array_new(n, sizeof *votes);
+	enum kv_status rc;
+
+	if (!row || !votes) {
+		rc = kv_fail_mem(err, "votes");
+		goto out;
+	}
+	if ((rc = kv_keys_turned(c, s->turns, layer, head, &keys, err)) != KV_OK)
+		goto out;
+	for (uint32_t i = 0; i < n; i++)
+		score[i] = 0;
+	for (unsigned g = 0; g < group; g++) {
+		if ((rc = kv_attention_rows(c, s->turns, layer, head * group + g, c->queries[layer].w - 1, 1, keys, row, err)) != KV_OK)
+			goto out;
+		for (uint32_t i = 0; i < n; i++)
+			votes[i] = (double)kv_score_round(s->opts, (double)row[i]);
+		join(s->opts, score, votes, n);
+	}
+	for (uint32_t i = 0; i < n && s->opts->gqa == KV_JOIN_MEAN; i++)
+		score[i] /= group;
+out:
+	kv_block_free(keys);
+	free(row);
+	free(votes);
 	return rc;
 }

@@ -25,6 +25,7 @@ struct kv_notes {
 
 struct kv_stage {
 	struct kv_usage usage;		/* tables: its own options; the tool adds the common ones behind them */
+	bool moves_only;		/* run moves positions and asks for no rows: kv_cache_pass will do */
 	enum kv_status (*start)(void **cfg, struct kv_err *err);
 	enum kv_status (*option)(void *cfg, int key, const char *arg, struct kv_err *err);	/* one row of the table */
 	enum kv_status (*ready)(void *cfg, struct kv_err *err);		/* after the last: is it a whole command? */
