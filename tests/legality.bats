@@ -177,7 +177,8 @@ keys() { kv-dump --tsv frames "$1" | grep -E $'\tKEYS\t|\tQUNT\t|\tCMSK\t' | cut
 	n=$(kv-dump --json grown.kvs | jq_ .entries.max)
 	[ "$(kv-dump --json out.kvs | jq_ .masks.rows_pruned)" -eq $(((n - 32) * 6)) ]
 	diff <(kv-dump --tsv masks paired.kvs) <(kv-dump --tsv masks out.kvs)
-	note "nothing came since" kv-prune --reuse-mask out.kvs
+	mv out.kvs again.kvs
+	note "nothing came since" kv-prune --reuse-mask again.kvs
 	note "no mask to use again" kv-prune --reuse-mask s.kvs
 	quietly kv-prune --reuse-mask --think 0.4 --pairs s.kvs
 	same paired.kvs out.kvs
