@@ -13,7 +13,7 @@
 #include "util/mem.h"
 #include "util/text.h"
 
-static const struct kv_stage *const stages[] = { &kv_stage_evict, &kv_stage_reposition };
+static const struct kv_stage *const stages[] = { &kv_stage_evict, &kv_stage_prune, &kv_stage_quant, &kv_stage_reposition };
 
 struct step {
 	const struct kv_stage *stage;
@@ -81,6 +81,8 @@ configure(struct step *s, struct kv_command *c, const struct kv_opt *common, str
 		return rc;
 	while ((rc = kv_args_next(&args, &key, &arg, err)) == KV_OK) {
 		s->verbose |= key == 'v';
+		if (key == 'f' && stage->force)
+			stage->force(s->cfg);
 		if (is_manner(common, key))
 			continue;
 		if (is_common(common, key) || (arg && !strcmp(arg, "-"))) {
@@ -214,7 +216,7 @@ kv_each_observe(const struct kv_each *e, struct kv_observe *o)
 
 /* Every line of a report. */
 static void
-tell(const struct kv_each *e, const struct step *s, uint64_t round, const struct kv_buf *report, const struct kv_say *say)
+tell(const struct kv_each *e, const struct step *s, uint64_t round, const struct kv_buf *report, int level, const struct kv_say *say)
 {
 	const char *p = (const char *)report->p, *end = p + report->len;
 	char text[600];
@@ -223,7 +225,7 @@ tell(const struct kv_each *e, const struct step *s, uint64_t round, const struct
 		if (!(stop = memchr(p, '\n', (size_t)(end - p))))
 			stop = end;
 		snprintf(text, sizeof text, "%s: round %llu: %s: %.*s", e->name, (unsigned long long)round, s->stage->usage.tool, (int)(stop - p), p);
-		kv_say(say, s->verbose ? 0 : 1, text);
+		kv_say(say, level, text);
 	}
 }
 
@@ -236,10 +238,11 @@ run_steps(const struct kv_each *e, struct kv_cache *c, uint64_t round, struct kv
 		struct kv_notes notes = { 0 };
 
 		rc = e->step[i].stage->run(e->step[i].cfg, c, pool, &notes, err);
-		if (rc == KV_OK)
-			tell(e, &e->step[i], round, &notes.report, say);
-		kv_buf_free(&notes.report);
-		kv_buf_free(&notes.text);
+		if (rc == KV_OK) {
+			tell(e, &e->step[i], round, &notes.remarks, 0, say);
+			tell(e, &e->step[i], round, &notes.report, e->step[i].verbose ? 0 : 1, say);
+		}
+		kv_notes_free(&notes);
 		if (rc != KV_OK)
 			kv_err_in(err, "%s", e->step[i].stage->usage.tool);
 	}
