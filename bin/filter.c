@@ -11,6 +11,7 @@ struct filter {
 	struct kv_in *in;
 	struct kv_out *out;
 	struct kvs_writer *writer;
+	struct kv_notes notes;		/* of the snapshot in hand */
 };
 
 static enum kv_status
@@ -26,6 +27,8 @@ parse(struct filter *f, int argc, char **argv, const char **path, struct kv_err 
 	while ((rc = kv_tool_next(&f->tool, &args, &key, &arg, err)) == KV_OK)
 		if ((rc = f->stage->option(f->cfg, key, arg, err)) != KV_OK)
 			break;
+	if (f->tool.force && f->stage->force)
+		f->stage->force(f->cfg);
 	if (rc == KV_END && (rc = f->stage->ready(f->cfg, err)) == KV_OK)
 		rc = kv_tool_operand(&args, path, err);
 	kv_args_end(&args);
@@ -50,11 +53,13 @@ open_streams(struct filter *f, const char *path, struct kv_err *err)
 }
 
 static enum kv_status
-record(struct filter *f, struct kv_cache *c, const struct kv_notes *notes, struct kv_err *err)
+record(void *arg, struct kv_cache *c, struct kv_err *err)
 {
+	struct filter *f = arg;
 	struct kvs_run run = {
 		.tool = f->stage->usage.tool, .version = KV_VERSION, .argc = f->tool.words.n, .argv = f->tool.words.word,
-		.in_digest = c->digest, .kept = notes->kept, .of = notes->of,
+		.in_digest = c->digest, .kept = f->notes.kept, .of = f->notes.of,
+		.detail = f->notes.detail.len ? (const char *)f->notes.detail.p : NULL,
 	};
 
 	return f->tool.no_prov ? KV_OK : kvs_prov_add_run(&c->prov, &run, err);
@@ -62,27 +67,45 @@ record(struct filter *f, struct kv_cache *c, const struct kv_notes *notes, struc
 
 /* c = NULL: a stage that needs no input. */
 static enum kv_status
+work(void *arg, struct kv_cache *c, struct kv_err *err)
+{
+	struct filter *f = arg;
+	enum kv_status rc;
+
+	f->notes.kept = f->notes.of = 0;
+	f->notes.detail.len = 0;
+	if ((rc = f->stage->run(f->cfg, c, f->tool.pool, &f->notes, err)) != KV_OK)
+		return rc;
+	kv_buf_add(&f->notes.detail, "", f->notes.detail.len > 0);
+	if (f->notes.report.failed || f->notes.remarks.failed || f->notes.text.failed || f->notes.detail.failed)
+		return kv_fail_mem(err, "a report");
+	kv_tool_say_lines(&f->tool, 0, &f->notes.remarks);
+	kv_tool_say_lines(&f->tool, 1, &f->notes.report);
+	return KV_OK;
+}
+
+static enum kv_status
 run(void *arg, struct kv_cache *c, struct kv_err *err)
 {
 	struct filter *f = arg;
-	struct kv_notes notes = { 0 };
 	enum kv_status rc;
 
-	if ((rc = f->stage->run(f->cfg, c, f->tool.pool, &notes, err)) != KV_OK)
-		goto out;
-	if (notes.report.failed || notes.text.failed) {
-		rc = kv_fail_mem(err, "a report");
-		goto out;
-	}
-	kv_tool_say_lines(&f->tool, 1, &notes.report);
+	f->notes.text.len = 0;
+	if ((rc = work(f, c, err)) != KV_OK)
+		return rc;
 	if (!f->writer)
-		rc = kv_out_write(f->out, notes.text.p, notes.text.len, err);
-	else if ((rc = record(f, c, &notes, err)) == KV_OK)
-		rc = kv_cache_write(c, f->writer, err);
-out:
-	kv_buf_free(&notes.report);
-	kv_buf_free(&notes.text);
-	return rc;
+		return kv_out_write(f->out, f->notes.text.p, f->notes.text.len, err);
+	return (rc = record(f, c, err)) == KV_OK ? kv_cache_write(c, f->writer, err) : rc;
+}
+
+static enum kv_status
+filter(struct filter *f, struct kv_err *err)
+{
+	if (!f->in)
+		return run(f, NULL, err);
+	if (f->stage->moves_only)
+		return kv_tool_pass(&f->tool, f->in, &(struct kv_pass){ work, record, f }, f->writer, err);
+	return kv_tool_map(&f->tool, f->in, run, f, err);
 }
 
 int
@@ -102,12 +125,13 @@ kv_filter_main(const struct kv_stage *stage, int argc, char **argv)
 	kv_tool_start(&f.tool, &usage);
 	if ((rc = stage->start(&f.cfg, &err)) == KV_OK && (rc = parse(&f, argc, argv, &path, &err)) == KV_OK &&
 	    (rc = open_streams(&f, path, &err)) == KV_OK)
-		rc = f.in ? kv_tool_map(&f.tool, f.in, run, &f, &err) : run(&f, NULL, &err);
+		rc = filter(&f, &err);
 	if (rc != KV_OK && f.writer)
 		kvs_writer_tear(f.writer);
 	kvs_writer_free(f.writer);
 	status = kv_tool_close(&f.tool, f.out, rc, &err);
 	kv_in_close(f.in);
+	kv_notes_free(&f.notes);
 	stage->free(f.cfg);
 	kv_tool_end(&f.tool);
 	return status;

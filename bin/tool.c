@@ -29,7 +29,8 @@ const struct kv_opt kv_common_options[] = {
 };
 
 /* They change how a snapshot is stored or what is said about it: no business of its provenance. */
-static const int silent_options[] = { 'o', '@', OPT_CODEC, 'u', 'q', 'v', 'f', OPT_MEM_LIMIT, 0 };
+static const int silent_options[] = { 'o', '@', OPT_CODEC, 'u', 'q', 'v', 'f', OPT_MEM_LIMIT, KV_OPT_CHECKPOINT,
+	KV_OPT_CHECKPOINT_EVERY, 0 };
 
 /* One write, so that lines of the stages of a pipeline do not mix. */
 __attribute__((format(printf, 2, 0))) static void
@@ -89,6 +90,7 @@ kv_tool_start(struct kv_tool *t, const struct kv_usage *usage)
 {
 	*t = (struct kv_tool){ .usage = usage, .threads = -1 };
 	kv_out_catch_signals();
+	kv_mem_start();
 }
 
 void
@@ -243,43 +245,70 @@ skip(struct kvs_reader *r, struct kv_err *err)
 	return rc == KV_END ? KV_OK : rc;
 }
 
+/* What is done with each snapshot, and whether it was read: trouble after that is not always the input's. */
+struct each {
+	enum kv_status (*fn)(struct each *e, struct kvs_reader *r, struct kv_err *err);
+	bool read;
+	kv_each_snapshot *map;
+	void *arg;
+	const struct kv_pass *pass;
+	struct kvs_writer *w;
+};
+
 static enum kv_status
-one(struct kvs_reader *r, kv_each_snapshot *fn, void *arg, bool *read, struct kv_err *err)
+map_one(struct each *e, struct kvs_reader *r, struct kv_err *err)
 {
 	struct kv_cache *c;
 	enum kv_status rc;
 
 	if ((rc = kv_cache_read(r, &c, err)) != KV_OK)
 		return rc;
-	*read = true;
-	rc = fn(arg, c, err);
+	e->read = true;
+	rc = e->map(e->arg, c, err);
 	kv_cache_free(c);
 	return rc;
 }
 
-enum kv_status
-kv_tool_map(const struct kv_tool *t, struct kv_in *in, kv_each_snapshot *fn, void *arg, struct kv_err *err)
+static enum kv_status
+pass_one(struct each *e, struct kvs_reader *r, struct kv_err *err)
+{
+	return kv_cache_pass(r, e->pass, e->w, err);
+}
+
+static enum kv_status
+each(const struct kv_tool *t, struct kv_in *in, struct each *e, struct kv_err *err)
 {
 	struct kvs_reader *r;
-	bool read = false;	/* trouble after that is not always the input's */
 	enum kv_status rc;
 	uint64_t i = 0;
 
 	if ((rc = kvs_reader_new(in, &r, err)) != KV_OK)
 		return rc;
 	while ((rc = kvs_reader_begin(r, err)) == KV_OK) {
-		read = false;
-		rc = t->only && ++i != t->only ? skip(r, err) : one(r, fn, arg, &read, err);
+		e->read = false;
+		rc = t->only && ++i != t->only ? skip(r, err) : e->fn(e, r, err);
 		if (rc != KV_OK)
 			break;
 	}
 	if (rc == KV_END)
 		rc = t->only > i ? kv_fail(err, KV_EFIT, "--only %llu: there are %llu snapshots", (unsigned long long)t->only,
 				(unsigned long long)i) : KV_OK;
-	if (rc != KV_OK && rc != KV_EIO && (!read || rc == KV_EFIT))
+	if (rc != KV_OK && rc != KV_EIO && (!e->read || rc == KV_EFIT))
 		kv_err_in(err, "%s", kv_in_name(in));
 	kvs_reader_free(r);
 	return rc;
+}
+
+enum kv_status
+kv_tool_map(const struct kv_tool *t, struct kv_in *in, kv_each_snapshot *fn, void *arg, struct kv_err *err)
+{
+	return each(t, in, &(struct each){ .fn = map_one, .map = fn, .arg = arg }, err);
+}
+
+enum kv_status
+kv_tool_pass(const struct kv_tool *t, struct kv_in *in, const struct kv_pass *p, struct kvs_writer *w, struct kv_err *err)
+{
+	return each(t, in, &(struct each){ .fn = pass_one, .pass = p, .w = w }, err);
 }
 
 void

@@ -11,6 +11,9 @@
 #include "util/out.h"
 #include "util/pool.h"
 
+/* Keys of single tools' options that cannot change what comes out, and so are no business of its provenance. */
+enum { KV_OPT_CHECKPOINT = 990, KV_OPT_CHECKPOINT_EVERY };
+
 struct kv_tool {
 	const struct kv_usage *usage;
 	struct kv_words words;		/* the command line for the provenance, when its options are over */
@@ -46,6 +49,8 @@ enum kv_status kv_tool_input(const struct kv_tool *t, const char *path, struct k
  */
 typedef enum kv_status kv_each_snapshot(void *arg, struct kv_cache *c, struct kv_err *err);
 enum kv_status kv_tool_map(const struct kv_tool *t, struct kv_in *in, kv_each_snapshot *fn, void *arg, struct kv_err *err);
+/* The same where positions alone move: each goes to w while it is read. */
+enum kv_status kv_tool_pass(const struct kv_tool *t, struct kv_in *in, const struct kv_pass *p, struct kvs_writer *w, struct kv_err *err);
 
 /* Prints the message, with a hint for a usage error, and returns the exit status. */
 int kv_tool_fail(const struct kv_tool *t, const struct kv_err *err);

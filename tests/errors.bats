@@ -84,6 +84,26 @@ END
 	done
 }
 
+# tests/unit/test_gguf_damage.c goes through all bytes and lengths; here is what the tool makes of some.
+@test "a model whose header is damaged or cut" {
+	local n status
+	for n in {0..23} 40 100 333 1000 2500 4000 7000; do
+		cp "$TINY" bad.gguf
+		printf "\\x$(printf %02x $(($(od -An -tu1 -j $n -N 1 bad.gguf) ^ 64)))" | dd of=bad.gguf bs=1 seek=$n conv=notrunc status=none
+		status=0
+		kv-prefill -m bad.gguf doc >out 2>err || status=$?
+		case $status in
+		0) [ $n -ge 24 ] ;;
+		3 | 4 | 5) [ ! -s out ] && [ "$(wc -l <err)" -eq 1 ] ;;
+		*) false ;;
+		esac || { echo "byte $n: $status"; return 1; }
+	done
+	for n in 0 1 4 8 23 24 25 60 61 200 1111 5000 7000 9000 100000; do
+		head -c $n "$TINY" >bad.gguf
+		refuse 3 kv-prefill -m bad.gguf doc
+	done
+}
+
 @test "budgets" {
 	for k in 0 x -1 '' 0% 101% 1.5 5x; do
 		refuse 2 kv-evict --tova -k "$k" s.kvs

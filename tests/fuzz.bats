@@ -13,6 +13,7 @@ corpus() {
 @test "there and back" { corpus roundtrip "$BATS_TEST_DIRNAME"/files/*.kvs; }
 @test "read from the end" { corpus index "$BATS_TEST_DIRNAME"/files/*.kvs; }
 @test "JSON" { corpus json; }
+@test "the text of --each" { corpus each; }
 
 @test "models" {
 	tiny_model

@@ -16,7 +16,7 @@ setup() {
 }
 
 @test "every option of --help is in the page, and the other way round" {
-	for tool in kv-prefill kv-evict kv-reposition kv-decode kv-dump; do
+	for tool in kv-prefill kv-evict kv-prune kv-quant kv-reposition kv-decode kv-dump; do
 		$tool --help | sed '/^Example/,$d' | grep -oE -- '(^|[ ,])--[a-z][a-z0-9-]+' | grep -oE -- '--[a-z].*' | sort -u >help
 		mandoc -T ascii -O width=500 "$MAN/$tool.1" | col -bx | sed -n '/^DESCRIPTION/,/^EXAMPLES/p' |
 			grep -oE '^ +(-., )?--[a-z][a-z0-9-]+' | grep -oE -- '--[a-z].*' | sort -u >page

@@ -1,6 +1,7 @@
 /* The KV cache in memory: its lists, how they grow and how they are cut. */
 #include "cache/cache.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,11 +61,21 @@ kv_cache_free(struct kv_cache *c)
 	kv_track_free(&c->tokens);
 	kv_track_free(&c->nll);
 	kvs_prov_free(&c->prov);
+	kv_buf_free(&c->checkpoint);
 	kv_held_free(c->other, c->n_other);
 	free(c->list);
 	free(c->queries);
 	free(c->hidden);
 	free(c);
+}
+
+void
+kv_cache_swap(struct kv_cache *a, struct kv_cache *b)
+{
+	struct kv_cache was = *a;
+
+	*a = *b;
+	*b = was;
 }
 
 uint32_t
@@ -173,11 +184,8 @@ make_room(struct kv_cache *c, uint32_t m, bool exact, struct kv_err *err)
 		return kv_fail(err, KV_EFIT, "a snapshot counts no more than 4294967295 tokens");
 	for (size_t i = 0; i < n_lists(c); i++) {
 		struct kv_list *l = &c->list[i];
-		const struct kvs_layer *layer = &g->layer[i / g->n_heads_kv];
 
-		if (m && (l->k.dtype != layer->k_dtype || l->v.dtype != layer->v_dtype))
-			return kv_fail(err, KV_EUNSUP, "layer %zu head %zu: new rows would be of another element type than those that are there",
-				i / g->n_heads_kv, i % g->n_heads_kv);
+		assert(l->k.dtype == g->layer[i / g->n_heads_kv].k_dtype && l->v.dtype == g->layer[i / g->n_heads_kv].v_dtype);
 		if ((rc = list_reserve(l, m, exact, err)) != KV_OK)
 			return rc;
 	}

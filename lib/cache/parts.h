@@ -4,19 +4,21 @@
 
 #include "cache/cache.h"
 
-/* Appends a copy of the frame to *list [*n]. */
+/* Appends the frame to *list [*n]: its block where that may be had, else a copy. */
 enum kv_status kv_held_add(struct kv_held **list, size_t *n, const struct kvs_frame *f, struct kv_err *err);
 void kv_held_free(struct kv_held *list, size_t n);
+/* Its payload: in place if it is stored as it is, else decoded into *scratch, a block for the caller to free. */
+enum kv_status kv_held_open(const struct kv_held *h, const uint8_t **raw, uint8_t **scratch, struct kv_err *err);
 
 void kv_rows_free(struct kv_rows *r);
-/* Room for `need` rows; the first n are there already. Held rows are loaded. */
+/* Room for `need` rows, those in segments included; the first n are there already. Held rows are loaded. */
 enum kv_status kv_rows_reserve(struct kv_rows *r, uint32_t n, uint32_t need, struct kv_err *err);
 /*
  * Keeps the rows keep[0..n), ascending, of n_rows, straight out of the held frames if they are there. Loaded rows close up within their block
  * as long as it stays half full: dropping one entry moves rows and copies nothing.
  */
 enum kv_status kv_rows_keep(struct kv_rows *r, uint32_t n_rows, const uint32_t *keep, uint32_t n, struct kv_err *err);
-/* Puts a block of cap rows in the place of what r holds. */
+/* Puts a block of cap rows in the place of the plain rows, and of what is held. */
 void kv_rows_replace(struct kv_rows *r, uint8_t *data, uint32_t cap);
 
 void kv_queries_free(struct kv_queries *q);

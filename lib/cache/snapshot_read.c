@@ -4,31 +4,13 @@
 #include <string.h>
 
 #include "cache/parts.h"
-#include "cache/snapshot.h"
+#include "cache/segment_parts.h"
+#include "cache/snapshot_parts.h"
 #include "kvs/check.h"
 #include "kvs/codec.h"
 #include "kvs/payload.h"
 #include "util/le.h"
 #include "util/mem.h"
-
-/*
- * ENTS as it came. One frame may stand for a million lists, so the lists get their copies at the end, when all their rows have come as
- * well: memory follows what was read, not what was promised.
- */
-struct entries {
-	uint32_t n;
-	uint8_t *bytes;		/* an array: u32 src[n], i32 pos[n] */
-};
-
-struct reading {
-	struct kvs_check *check;
-	struct kv_cache *cache;	/* made at GEOM, which the checks want first */
-	struct entries *ents;
-	size_t n_ents;
-	uint32_t *ents_of;	/* [list] which of them */
-	uint8_t *scratch;	/* a block: the payload in hand, unpacked */
-	size_t scratch_size;
-};
 
 /* n little-endian words as an array of ours. */
 static uint32_t *
@@ -43,7 +25,7 @@ words(const uint8_t *p, uint32_t n)
 
 /* The payload as it was before packing, valid until the next call. Of rows, which stay packed, just their header. */
 static enum kv_status
-unpack(struct reading *rd, const struct kvs_frame *f, const uint8_t **raw, size_t *n_raw, struct kv_err *err)
+unpack(struct kv_reading *rd, const struct kvs_frame *f, const uint8_t **raw, size_t *n_raw, struct kv_err *err)
 {
 	bool rows = f->head.type == KVS_KEYS || f->head.type == KVS_VALS;
 	size_t n = rows && f->head.raw_len > KVS_ROWS_HEADER ? KVS_ROWS_HEADER : (size_t)f->head.raw_len;
@@ -69,7 +51,7 @@ unpack(struct reading *rd, const struct kvs_frame *f, const uint8_t **raw, size_
 }
 
 static enum kv_status
-take_geom(struct reading *rd, struct kv_err *err)
+take_geom(struct kv_reading *rd, struct kv_err *err)
 {
 	const struct kvs_geom *g = kvs_check_geom(rd->check);
 	enum kv_status rc;
@@ -85,7 +67,7 @@ take_geom(struct reading *rd, struct kv_err *err)
 
 /* With LAYR the geometry is whole. */
 static void
-take_layers(struct reading *rd)
+take_layers(struct kv_reading *rd)
 {
 	struct kv_cache *c = rd->cache;
 
@@ -136,14 +118,14 @@ take_hidden(struct kv_cache *c, const uint8_t *raw, size_t n, struct kv_err *err
 }
 
 static enum kv_status
-take_entries(struct reading *rd, struct kvs_tag tag, const uint8_t *raw, size_t n, struct kv_err *err)
+take_entries(struct kv_reading *rd, struct kvs_tag tag, const uint8_t *raw, size_t n, struct kv_err *err)
 {
 	struct kv_cache *c = rd->cache;
 	unsigned layers = c->geom.n_layers, heads = c->geom.n_heads_kv;
 	unsigned l0 = tag.layer == KVS_ALL ? 0 : tag.layer, l1 = tag.layer == KVS_ALL ? layers : l0 + 1;
 	unsigned h0 = tag.head == KVS_ALL ? 0 : tag.head, h1 = tag.head == KVS_ALL ? heads : h0 + 1;
 	struct kvs_ents e;
-	struct entries *p;
+	struct kv_entries *p;
 	enum kv_status rc;
 
 	if ((rc = kvs_ents_get(raw, n, &c->state, &e, err)) != KV_OK)
@@ -168,35 +150,114 @@ take_entries(struct reading *rd, struct kvs_tag tag, const uint8_t *raw, size_t 
 	return KV_OK;
 }
 
-static enum kv_status
-take_rows(struct kv_cache *c, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err)
+static void
+free_masks(struct kv_reading *rd)
 {
+	for (size_t i = 0; i < rd->n_masks; i++)
+		kv_mask_free(rd->mask[i]);
+	rd->n_masks = 0;
+}
+
+static enum kv_status
+take_mask(struct kv_reading *rd, struct kvs_tag tag, const uint8_t *raw, size_t n, struct kv_err *err)
+{
+	const struct kvs_geom *g = &rd->cache->geom;
+	size_t list = (size_t)tag.layer * g->n_heads_kv + tag.head;
+	struct kv_mask **p;
+	struct kvs_mask m;
+	enum kv_status rc;
+
+	if (list != rd->mask_list)
+		free_masks(rd);
+	rd->mask_list = list;
+	if ((rc = kvs_mask_get(raw, n, g, tag.layer, &m, err)) != KV_OK)
+		return rc;
+	if (!(p = kv_array_resize(rd->mask, rd->n_masks + 1, sizeof *p)))
+		return kv_fail_mem(err, "masks");
+	rd->mask = p;
+	if ((rc = kv_mask_new(g, tag.layer, m.values, m.bits, &p[rd->n_masks], err)) == KV_OK)
+		rd->n_masks++;
+	return rc;
+}
+
+/* The mask before it is the one that it goes with: so the checks have it. */
+static enum kv_status
+take_map(struct kv_reading *rd, const uint8_t *raw, size_t n, struct kv_err *err)
+{
+	struct kv_mask *mask = rd->mask[rd->n_masks - 1];
+	struct kvs_map m;
+	enum kv_status rc;
+
+	if ((rc = kvs_map_get(raw, n, &rd->cache->geom, &m, err)) != KV_OK)
+		return rc;
+	if (!(mask->map = kv_array_new(n, 1)))
+		return kv_fail_mem(err, "masks");
+	memcpy(mask->map, m.map, n - (size_t)(m.map - raw));
+	mask->map_dtype = m.dtype;
+	return KV_OK;
+}
+
+/* Adds rows to the last segment where they are kept in the same way and it ends with a whole chunk, else as one more. */
+static enum kv_status
+add_segment(struct kv_rows *rows, const struct kv_segment *s, struct kv_err *err)
+{
+	struct kv_segment *last = rows->n_seg ? &rows->seg[rows->n_seg - 1] : NULL, *p;
+
+	if (last && kv_segment_alike(last, s) && last->n % kvs_rows_per_chunk(s->row_bytes) == 0) {
+		last->n += s->n;
+		return KV_OK;
+	}
+	if (!(p = kv_array_resize(rows->seg, rows->n_seg + 1, sizeof *p)))
+		return kv_fail_mem(err, "rows of the cache");
+	rows->seg = p;
+	p[rows->n_seg] = *s;
+	kv_mask_share(p[rows->n_seg++].mask);
+	return KV_OK;
+}
+
+static enum kv_status
+take_rows(struct kv_reading *rd, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err)
+{
+	struct kv_cache *c = rd->cache;
 	bool values = f->head.type == KVS_VALS;
 	struct kv_list *l = kv_cache_list(c, f->head.tag.layer, f->head.tag.head);
 	struct kv_rows *rows = values ? &l->v : &l->k;
+	struct kv_segment s;
 	struct kvs_rows r;
 	enum kv_status rc;
 
 	if ((rc = kvs_rows_head_get(raw, (size_t)f->head.raw_len, &c->geom, values, &r, err)) != KV_OK)
 		return rc;
-	if (r.mask || r.rotated || r.scheme || !kvs_dtype_size(r.dtype))
-		return kv_fail(err, KV_EUNSUP, "pruned or quantised rows: this version reads plain ones");
-	if (rows->n_held && rows->dtype != r.dtype)
-		return kv_fail(err, KV_EUNSUP, "rows of %s behind rows of %s: this version reads lists of one element type",
-			kvs_dtype_name(r.dtype), kvs_dtype_name(rows->dtype));
-	rows->dtype = r.dtype;
+	s = (struct kv_segment){
+		.first = r.first_row, .n = r.n_rows, .dtype = r.dtype, .rotated = r.rotated, .width = r.width, .row_bytes = r.row_bytes,
+		.mask = r.mask ? rd->mask[r.mask - 1] : NULL,
+		.code = { r.scheme, r.bits, r.scale_dtype, r.group, r.residual },
+	};
+	if ((rc = add_segment(rows, &s, err)) != KV_OK)
+		return rc;
+	return kv_held_add(&rows->held, &rows->n_held, f, err);
+}
+
+/* Scales wait among the rows, before theirs. */
+static enum kv_status
+take_scales(struct kv_cache *c, const struct kvs_frame *f, struct kv_err *err)
+{
+	struct kv_list *l = kv_cache_list(c, f->head.tag.layer, f->head.tag.head);
+	struct kv_rows *rows = f->head.tag.chunk >> 31 ? &l->v : &l->k;
+
 	return kv_held_add(&rows->held, &rows->n_held, f, err);
 }
 
 static enum kv_status
-take_queries(struct kv_cache *c, unsigned layer, const uint8_t *raw, size_t n, struct kv_err *err)
+take_queries(struct kv_reading *rd, unsigned layer, const uint8_t *raw, size_t n, struct kv_err *err)
 {
+	struct kv_cache *c = rd->cache;
 	struct kv_queries *q = &c->queries[layer];
 	struct kvs_obsq o;
 	size_t count;
 	enum kv_status rc;
 
-	if ((rc = kvs_obsq_get(raw, n, &c->geom, &c->state, &o, err)) != KV_OK)
+	if ((rc = kvs_obsq_get(raw, n, &c->geom, kvs_check_state(rd->check), &o, err)) != KV_OK)
 		return rc;
 	if (!kv_mul((size_t)c->geom.n_heads * c->geom.d_k, o.w, &count) || !(q->q = kv_block_new(count, sizeof *q->q)))
 		return kv_fail_mem(err, "recorded queries");
@@ -281,7 +342,7 @@ is_ours(uint32_t type)
 }
 
 static enum kv_status
-take_content(struct reading *rd, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err)
+take_content(struct kv_reading *rd, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err)
 {
 	struct kv_cache *c = rd->cache;
 	size_t n = (size_t)f->head.raw_len;
@@ -302,9 +363,9 @@ take_content(struct reading *rd, const struct kvs_frame *f, const uint8_t *raw, 
 		return take_entries(rd, f->head.tag, raw, n, err);
 	case KVS_KEYS:
 	case KVS_VALS:
-		return take_rows(c, f, raw, err);
+		return take_rows(rd, f, raw, err);
 	case KVS_OBSQ:
-		return take_queries(c, f->head.tag.layer, raw, n, err);
+		return take_queries(rd, f->head.tag.layer, raw, n, err);
 	case KVS_OBSA:
 		return take_received(c, f, raw, err);
 	case KVS_OBSP:
@@ -317,8 +378,11 @@ take_content(struct reading *rd, const struct kvs_frame *f, const uint8_t *raw, 
 	case KVS_PROV:
 		return kvs_prov_add_json(&c->prov, raw, n, err);
 	case KVS_CMSK:
+		return take_mask(rd, f->head.tag, raw, n, err);
+	case KVS_CMAP:
+		return take_map(rd, raw, n, err);
 	case KVS_QUNT:
-		return kv_fail(err, KV_EUNSUP, "pruned or quantised rows: this version reads plain ones");
+		return take_scales(c, f, err);
 	default:
 		return kv_fail(err, KV_EUNSUP, "a frame that is not known to this version");
 	}
@@ -332,31 +396,36 @@ fail_in(const struct kvs_head *h, struct kv_err *err)
 	return kv_err_in(err, "frame %" PRIu64 " (%s)", h->seq, kvs_frame_name(name, sizeof name, h));
 }
 
-static enum kv_status
-take_frame(struct reading *rd, const struct kvs_frame *f, struct kv_err *err)
+enum kv_status
+kv_reading_check(struct kv_reading *rd, const struct kvs_frame *f, const uint8_t **raw, size_t *n, struct kv_err *err)
 {
 	const struct kvs_head *h = &f->head;
-	const uint8_t *raw = NULL;
-	size_t n = 0;
 	enum kv_status rc = kvs_frame_readable(h, err);
 
+	*raw = NULL;
+	*n = 0;
 	/* Made by a newer writer: an editor leaves it out where it may (formats/kvs.md, section 18). */
 	if (rc != KV_OK)
-		return kvs_is_ancillary(h->type) ? KV_OK : fail_in(h, err);
+		return kvs_is_ancillary(h->type) ? KV_END : fail_in(h, err);
 	/* What is only passed on is looked at as well: a frame that contradicts itself shall not go further under our name. */
-	if (kvs_is_known(h->type) && (rc = unpack(rd, f, &raw, &n, err)) != KV_OK)
+	if (kvs_is_known(h->type) && (rc = unpack(rd, f, raw, n, err)) != KV_OK)
 		return rc;
-	if ((rc = kvs_check_frame(rd->check, h, raw, n, err)) != KV_OK)
+	if ((rc = kvs_check_frame(rd->check, h, *raw, *n, err)) != KV_OK)
 		return rc;
-	if (h->type == KVS_INDX || h->type == KVS_PADD)
-		return KV_OK;
-	rc = is_ours(h->type) ? take_content(rd, f, raw, err) : kv_held_add(&rd->cache->other, &rd->cache->n_other, f, err);
-	return rc == KV_OK ? rc : fail_in(h, err);
+	return h->type == KVS_INDX || h->type == KVS_PADD ? KV_END : KV_OK;
 }
 
-/* Every list gets its own source indices and positions. */
-static enum kv_status
-give_entries(struct reading *rd, struct kv_err *err)
+enum kv_status
+kv_reading_take(struct kv_reading *rd, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err)
+{
+	enum kv_status rc = is_ours(f->head.type) ? take_content(rd, f, raw, err) :
+		kv_held_add(&rd->cache->other, &rd->cache->n_other, f, err);
+
+	return rc == KV_OK ? rc : fail_in(&f->head, err);
+}
+
+enum kv_status
+kv_reading_give_entries(struct kv_reading *rd, struct kv_err *err)
 {
 	struct kv_cache *c = rd->cache;
 	size_t n_lists = (size_t)c->geom.n_layers * c->geom.n_heads_kv;
@@ -381,36 +450,75 @@ give_entries(struct reading *rd, struct kv_err *err)
 }
 
 enum kv_status
+kv_reading_settle_rows(struct kv_reading *rd, struct kv_err *err)
+{
+	const struct kvs_geom *g = &rd->cache->geom;
+	enum kv_status rc;
+
+	for (size_t i = 0; i < (size_t)g->n_layers * g->n_heads_kv; i++) {
+		struct kv_list *l = &rd->cache->list[i];
+
+		kv_rows_find_tail(&l->k);
+		kv_rows_find_tail(&l->v);
+		if ((rc = kv_rows_merge(&l->k, l->n, err)) != KV_OK || (rc = kv_rows_merge(&l->v, l->n, err)) != KV_OK)
+			return rc;
+	}
+	return KV_OK;
+}
+
+enum kv_status
+kv_reading_new(struct kv_reading *rd, struct kv_err *err)
+{
+	*rd = (struct kv_reading){ .check = kvs_check_new() };
+	return rd->check ? KV_OK : kv_fail_mem(err, "a reader");
+}
+
+void
+kv_reading_free(struct kv_reading *rd)
+{
+	for (size_t i = 0; i < rd->n_ents; i++)
+		free(rd->ents[i].bytes);
+	free(rd->ents);
+	free(rd->ents_of);
+	kv_block_free(rd->scratch);
+	free_masks(rd);
+	free(rd->mask);
+	kv_cache_free(rd->cache);
+	kvs_check_free(rd->check);
+}
+
+enum kv_status
 kv_cache_read(struct kvs_reader *r, struct kv_cache **out, struct kv_err *err)
 {
-	struct reading rd = { .check = kvs_check_new() };
+	struct kv_reading rd;
 	struct kvs_frame f;
 	struct kv_err unheard;
+	const uint8_t *raw;
 	enum kv_status rc;
+	size_t n;
 
 	if (!err)
 		err = &unheard;
-	if (!rd.check)
-		return kv_fail_mem(err, "a reader");
-	while ((rc = kvs_reader_next(r, &f, err)) == KV_OK)
-		if ((rc = take_frame(&rd, &f, err)) != KV_OK)
-			break;
+	if ((rc = kv_reading_new(&rd, err)) != KV_OK)
+		return rc;
+	kvs_reader_give(r, true);
+	while ((rc = kvs_reader_next(r, &f, err)) == KV_OK) {
+		if ((rc = kv_reading_check(&rd, &f, &raw, &n, err)) == KV_OK)
+			rc = kv_reading_take(&rd, &f, raw, err);
+		if (rc != KV_OK && rc != KV_END)
+			goto out;
+	}
 	if (rc != KV_END)
 		goto out;
 	if ((rc = kvs_check_end(rd.check, err)) != KV_OK)
 		goto out;
-	if ((rc = give_entries(&rd, err)) != KV_OK)
+	if ((rc = kv_reading_give_entries(&rd, err)) != KV_OK || (rc = kv_reading_settle_rows(&rd, err)) != KV_OK)
 		goto out;
 	memcpy(rd.cache->digest, kvs_reader_digest(r), sizeof rd.cache->digest);
 	*out = rd.cache;
 	rd.cache = NULL;
 out:
-	for (size_t i = 0; i < rd.n_ents; i++)
-		free(rd.ents[i].bytes);
-	free(rd.ents);
-	free(rd.ents_of);
-	kv_block_free(rd.scratch);
-	kv_cache_free(rd.cache);
-	kvs_check_free(rd.check);
+	kvs_reader_give(r, false);
+	kv_reading_free(&rd);
 	return rc;
 }

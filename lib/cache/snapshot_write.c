@@ -4,20 +4,13 @@
 #include <string.h>
 
 #include "cache/parts.h"
-#include "cache/snapshot.h"
+#include "cache/segment_parts.h"
+#include "cache/snapshot_parts.h"
 #include "kvs/digest.h"
 #include "kvs/payload.h"
 #include "util/half.h"
 #include "util/le.h"
 #include "util/mem.h"
-
-struct writing {
-	const struct kv_cache *cache;
-	struct kvs_writer *w;
-	struct kv_buf buf;			/* one payload */
-	const struct kv_held **other;		/* [n_other] the frames that go on, in canonical order */
-	size_t n_other, next_other;
-};
 
 /* Values of tokens before the dense part that still live in some list; the others are forgotten. */
 struct sparse {
@@ -26,7 +19,7 @@ struct sparse {
 };
 
 static enum kv_status
-put(struct writing *wr, uint32_t type, unsigned layer, unsigned head, uint32_t chunk, struct kv_err *err)
+put(struct kv_writing *wr, uint32_t type, unsigned layer, unsigned head, uint32_t chunk, struct kv_err *err)
 {
 	struct kvs_tag tag = { (uint16_t)layer, (uint16_t)head, chunk };
 	enum kv_status rc;
@@ -68,7 +61,7 @@ living(const struct kv_cache *c, const struct kv_track *t, struct sparse *out, s
 }
 
 static enum kv_status
-write_geometry(struct writing *wr, struct kv_err *err)
+write_geometry(struct kv_writing *wr, struct kv_err *err)
 {
 	const struct kv_cache *c = wr->cache;
 	enum kv_status rc;
@@ -86,7 +79,7 @@ write_geometry(struct writing *wr, struct kv_err *err)
 }
 
 static enum kv_status
-write_tokens(struct writing *wr, struct kv_err *err)
+write_tokens(struct kv_writing *wr, struct kv_err *err)
 {
 	const struct kv_cache *c = wr->cache;
 	const struct kv_track *t = &c->tokens;
@@ -111,7 +104,7 @@ write_tokens(struct writing *wr, struct kv_err *err)
 }
 
 static enum kv_status
-write_hidden(struct writing *wr, struct kv_err *err)
+write_hidden(struct kv_writing *wr, struct kv_err *err)
 {
 	const struct kv_cache *c = wr->cache;
 
@@ -132,7 +125,7 @@ all_same(const struct kv_cache *c, size_t from, size_t n)
 }
 
 static enum kv_status
-write_list(struct writing *wr, const struct kv_list *l, unsigned layer, unsigned head, struct kv_err *err)
+write_list(struct kv_writing *wr, const struct kv_list *l, unsigned layer, unsigned head, struct kv_err *err)
 {
 	kvs_ents_put(&wr->buf, l->src, l->pos, l->n);
 	return put(wr, KVS_ENTS, layer, head, 0, err);
@@ -140,7 +133,7 @@ write_list(struct writing *wr, const struct kv_list *l, unsigned layer, unsigned
 
 /* The widest tag that is true, so that the digest depends on the content alone. */
 static enum kv_status
-write_entries(struct writing *wr, struct kv_err *err)
+write_entries(struct kv_writing *wr, struct kv_err *err)
 {
 	const struct kv_cache *c = wr->cache;
 	unsigned heads = c->geom.n_heads_kv;
@@ -160,40 +153,15 @@ write_entries(struct writing *wr, struct kv_err *err)
 }
 
 static enum kv_status
-forward(struct writing *wr, const struct kv_held *h, struct kv_err *err)
+forward(struct kv_writing *wr, const struct kv_held *h, struct kv_err *err)
 {
-	struct kvs_frame f = { h->head, h->payload };
+	struct kvs_frame f = { .head = h->head, .payload = h->payload };
 
 	return kvs_writer_forward(wr->w, &f, err);
 }
 
 static enum kv_status
-write_rows(struct writing *wr, const struct kv_rows *r, uint32_t n, uint32_t type, unsigned layer, unsigned head, struct kv_err *err)
-{
-	size_t size = r->width * kvs_dtype_size(r->dtype);
-	uint32_t most = kvs_rows_per_chunk((uint32_t)size);
-	struct kvs_rows desc = { .row_bytes = (uint32_t)size, .width = (uint16_t)r->width, .dtype = r->dtype };
-	enum kv_status rc = KV_OK;
-
-	for (size_t i = 0; i < r->n_held && rc == KV_OK; i++)
-		rc = forward(wr, &r->held[i], err);
-	if (r->n_held)
-		return rc;
-	for (uint32_t first = 0, chunk = 0; first < n && rc == KV_OK; first += most, chunk++) {
-		uint8_t *header = kv_buf_grow(&wr->buf, KVS_ROWS_HEADER);
-
-		desc.first_row = first;
-		desc.n_rows = n - first < most ? n - first : most;
-		if (header)
-			kvs_rows_put(header, &desc);
-		kv_buf_add(&wr->buf, r->data + first * size, desc.n_rows * size);
-		rc = put(wr, type, layer, head, chunk, err);
-	}
-	return rc;
-}
-
-static enum kv_status
-write_nll(struct writing *wr, struct kv_err *err)
+write_nll(struct kv_writing *wr, struct kv_err *err)
 {
 	const struct kv_cache *c = wr->cache;
 	const struct kv_track *t = &c->nll;
@@ -225,22 +193,22 @@ write_nll(struct writing *wr, struct kv_err *err)
 	return rc;
 }
 
+#define BEHIND ((uint64_t)KVS_MAX_LAYERS << 50)
+
 /* Where a held frame belongs: observations by row behind their layer's queries, all else behind the last layer. */
 static uint64_t
 place(const struct kvs_head *h)
 {
-	const uint64_t behind = (uint64_t)KVS_MAX_LAYERS << 50;
-
 	switch (h->type) {
 	case KVS_OBSA:
 	case KVS_OBSP:
 		return (uint64_t)h->tag.layer << 50 | (uint64_t)(h->type == KVS_OBSP) << 49 | (uint64_t)h->tag.head << 32 | h->tag.chunk;
 	case KVS_CKPT:
-		return behind;
+		return BEHIND;
 	case KVS_INFO:
-		return behind + 2;
+		return BEHIND + 2;
 	default:
-		return behind + 1;
+		return BEHIND + 1;
 	}
 }
 
@@ -269,11 +237,13 @@ still_true(const struct kv_cache *c, bool edited, const struct kvs_head *h)
 }
 
 static enum kv_status
-sort_others(struct writing *wr, struct kv_err *err)
+sort_others(struct kv_writing *wr, struct kv_err *err)
 {
 	const struct kv_cache *c = wr->cache;
 	bool edited = kv_cache_edited(c);
 
+	free(wr->other);
+	wr->n_other = wr->next_other = 0;
 	if (!(wr->other = kv_array_new(c->n_other, sizeof *wr->other)))
 		return kv_fail_mem(err, "frames");
 	for (size_t i = 0; i < c->n_other; i++)
@@ -286,7 +256,7 @@ sort_others(struct writing *wr, struct kv_err *err)
 
 /* Forwards those that belong before `limit`. */
 static enum kv_status
-write_others(struct writing *wr, uint64_t limit, struct kv_err *err)
+write_others(struct kv_writing *wr, uint64_t limit, struct kv_err *err)
 {
 	enum kv_status rc = KV_OK;
 
@@ -296,7 +266,7 @@ write_others(struct writing *wr, uint64_t limit, struct kv_err *err)
 }
 
 static enum kv_status
-write_received(struct writing *wr, unsigned layer, unsigned head, struct kv_err *err)
+write_received(struct kv_writing *wr, unsigned layer, unsigned head, struct kv_err *err)
 {
 	const struct kv_list *l = kv_cache_list(wr->cache, layer, head);
 	const struct kv_received *r = l->received;
@@ -315,7 +285,7 @@ write_received(struct writing *wr, unsigned layer, unsigned head, struct kv_err 
 }
 
 static enum kv_status
-write_sums(struct writing *wr, unsigned layer, unsigned head, struct kv_err *err)
+write_sums(struct kv_writing *wr, unsigned layer, unsigned head, struct kv_err *err)
 {
 	const struct kv_cache *c = wr->cache;
 	enum kv_status rc = KV_OK;
@@ -332,7 +302,7 @@ write_sums(struct writing *wr, unsigned layer, unsigned head, struct kv_err *err
 }
 
 static enum kv_status
-write_round(struct writing *wr, struct kv_err *err)
+write_round(struct kv_writing *wr, struct kv_err *err)
 {
 	if (!wr->cache->has_round)
 		return KV_OK;
@@ -341,17 +311,36 @@ write_round(struct writing *wr, struct kv_err *err)
 }
 
 static enum kv_status
-write_layer(struct writing *wr, unsigned layer, struct kv_err *err)
+write_checkpoint(struct kv_writing *wr, struct kv_err *err)
+{
+	const struct kv_buf *b = &wr->cache->checkpoint;
+
+	if (!b->len)
+		return KV_OK;
+	kv_buf_add(&wr->buf, b->p, b->len);
+	return put(wr, KVS_CKPT, KVS_ALL, KVS_ALL, 0, err);
+}
+
+enum kv_status
+kv_writing_queries(struct kv_writing *wr, unsigned layer, struct kv_err *err)
 {
 	const struct kv_cache *c = wr->cache;
 	const struct kv_queries *q = &c->queries[layer];
+
+	if (!q->w)
+		return KV_OK;
+	kvs_obsq_put(&wr->buf, &c->geom, q->w, q->src, q->pos, q->q);
+	return put(wr, KVS_OBSQ, layer, KVS_ALL, 0, err);
+}
+
+enum kv_status
+kv_writing_observations(struct kv_writing *wr, unsigned layer, struct kv_err *err)
+{
+	const struct kv_cache *c = wr->cache;
 	enum kv_status rc;
 
-	if (q->w) {
-		kvs_obsq_put(&wr->buf, &c->geom, q->w, q->src, q->pos, q->q);
-		if ((rc = put(wr, KVS_OBSQ, layer, KVS_ALL, 0, err)) != KV_OK)
-			return rc;
-	}
+	if ((rc = kv_writing_queries(wr, layer, err)) != KV_OK)
+		return rc;
 	for (unsigned h = 0; h < c->geom.n_heads_kv; h++)
 		if ((rc = write_others(wr, place(&(struct kvs_head){ .type = KVS_OBSA, .tag = { (uint16_t)layer, (uint16_t)h, 0 } }), err)) != KV_OK ||
 			(rc = write_received(wr, layer, h, err)) != KV_OK)
@@ -359,18 +348,25 @@ write_layer(struct writing *wr, unsigned layer, struct kv_err *err)
 	for (unsigned h = 0; h < c->geom.n_heads_kv; h++)
 		if ((rc = write_sums(wr, layer, h, err)) != KV_OK)
 			return rc;
-	rc = write_others(wr, (uint64_t)(layer + 1) << 50, err);
+	return write_others(wr, (uint64_t)(layer + 1) << 50, err);
+}
+
+static enum kv_status
+write_layer(struct kv_writing *wr, unsigned layer, struct kv_err *err)
+{
+	const struct kv_cache *c = wr->cache;
+	enum kv_status rc = kv_writing_observations(wr, layer, err);
+
 	for (unsigned h = 0; h < c->geom.n_heads_kv && rc == KV_OK; h++) {
 		const struct kv_list *l = kv_cache_list(c, layer, h);
 
-		if ((rc = write_rows(wr, &l->k, l->n, KVS_KEYS, layer, h, err)) == KV_OK)
-			rc = write_rows(wr, &l->v, l->n, KVS_VALS, layer, h, err);
+		rc = kv_list_write(l, &c->geom, layer, h, wr->w, &wr->buf, err);
 	}
 	return rc;
 }
 
 static enum kv_status
-write_provenance(struct writing *wr, struct kv_err *err)
+write_provenance(struct kv_writing *wr, struct kv_err *err)
 {
 	const struct kvs_prov *p = &wr->cache->prov;
 	enum kv_status rc = KV_OK;
@@ -388,9 +384,27 @@ max_u64(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
+/* The most frames that rows can make, and a length that none of their scales and maps has. */
+static void
+rows_promise(const struct kv_rows *r, uint32_t n, uint64_t *frames, uint64_t *most)
+{
+	struct kv_rows_bytes bytes = kv_rows_bytes(r, n);
+
+	*frames += r->n_held;
+	for (size_t i = 0; i < r->n_held; i++)
+		*most = max_u64(*most, r->held[i].head.raw_len);
+	for (size_t i = 0; i < kv_rows_segments(r, n); i++) {
+		struct kv_segment s = kv_rows_segment(r, n, i);
+
+		*frames += 2 + 2 * (1 + (uint64_t)s.n / kvs_rows_per_chunk(s.row_bytes));
+	}
+	*most = max_u64(*most, 64 + bytes.scales + 4 * (uint64_t)n);
+	*most = max_u64(*most, 64 + bytes.masks);
+}
+
 /* The writer's promise: no payload will be longer, the index of all frames included. */
 static uint64_t
-longest_payload(const struct writing *wr)
+longest_payload(const struct kv_writing *wr)
 {
 	const struct kv_cache *c = wr->cache;
 	const struct kvs_geom *g = &c->geom;
@@ -401,6 +415,7 @@ longest_payload(const struct writing *wr)
 	most = max_u64(most, 16 + 8 * (uint64_t)c->tokens.n_sparse + 4 * (uint64_t)KVS_TOKS_DENSE);
 	most = max_u64(most, 32 + 8 * (uint64_t)c->nll.n_sparse + 4 * (uint64_t)c->nll.n);
 	most = max_u64(most, 8 * (uint64_t)kv_cache_longest(c));
+	most = max_u64(most, c->checkpoint.len);
 	frames += c->tokens.n / KVS_TOKS_DENSE + 1;
 	for (unsigned l = 0; l < g->n_layers; l++)
 		most = max_u64(most, KVS_ALIGN + 16 + (8 + 4 * (uint64_t)g->n_heads * g->d_k) * c->queries[l].w);
@@ -410,9 +425,9 @@ longest_payload(const struct writing *wr)
 		most = max_u64(most, l->received ? 64 + 12 * (uint64_t)l->n : 0);
 		for (unsigned which = 0; which < KV_SUMS_KINDS; which++)
 			most = max_u64(most, c->sums[which].there ? 64 + 4 * (uint64_t)c->sums[which].rows * c->sums[which].list[i].cols : 0);
-		frames += 7 + l->k.n_held + l->v.n_held;
-		frames += l->n / kvs_rows_per_chunk((uint32_t)(l->k.width * kvs_dtype_size(l->k.dtype)));
-		frames += l->n / kvs_rows_per_chunk((uint32_t)(l->v.width * kvs_dtype_size(l->v.dtype)));
+		frames += 5;
+		rows_promise(&l->k, l->n, &frames, &most);
+		rows_promise(&l->v, l->n, &frames, &most);
 	}
 	for (size_t i = 0; i < wr->n_other; i++)
 		most = max_u64(most, wr->other[i]->head.raw_len);
@@ -422,42 +437,65 @@ longest_payload(const struct writing *wr)
 }
 
 enum kv_status
-kv_cache_write(const struct kv_cache *c, struct kvs_writer *w, struct kv_err *err)
+kv_writing_head(struct kv_writing *wr, uint64_t max_raw, struct kv_err *err)
 {
-	struct writing wr = { .cache = c, .w = w };
-	uint64_t most;
 	enum kv_status rc;
 
-	if ((rc = sort_others(&wr, err)) != KV_OK)
-		goto out;
-	if ((most = longest_payload(&wr)) > KVS_MAX_RAW_HARD) {
-		rc = kv_fail(err, KV_EFIT, "a frame would be longer than 1 GiB");
-		goto out;
-	}
-	if ((rc = kvs_writer_begin(w, most, err)) != KV_OK)
-		goto out;
-	if ((rc = write_geometry(&wr, err)) != KV_OK)
-		goto out;
-	if ((rc = write_tokens(&wr, err)) != KV_OK)
-		goto out;
-	if ((rc = write_hidden(&wr, err)) != KV_OK)
-		goto out;
-	if ((rc = write_entries(&wr, err)) != KV_OK)
-		goto out;
-	for (unsigned l = 0; l < c->geom.n_layers; l++)
-		if ((rc = write_layer(&wr, l, err)) != KV_OK)
-			goto out;
-	if ((rc = write_nll(&wr, err)) != KV_OK)
-		goto out;
-	if ((rc = write_round(&wr, err)) != KV_OK)
-		goto out;
-	if ((rc = write_others(&wr, UINT64_MAX, err)) != KV_OK)
-		goto out;
-	if ((rc = write_provenance(&wr, err)) != KV_OK)
-		goto out;
-	rc = kvs_writer_end(w, NULL, err);
-out:
-	free(wr.other);
-	kv_buf_free(&wr.buf);
+	if ((rc = sort_others(wr, err)) != KV_OK)
+		return rc;
+	if ((max_raw = max_u64(max_raw, longest_payload(wr))) > KVS_MAX_RAW_HARD)
+		return kv_fail(err, KV_EFIT, "a frame would be longer than 1 GiB");
+	if ((rc = kvs_writer_begin(wr->w, max_raw, err)) != KV_OK)
+		return rc;
+	if ((rc = write_geometry(wr, err)) != KV_OK)
+		return rc;
+	if ((rc = write_tokens(wr, err)) != KV_OK)
+		return rc;
+	if ((rc = write_hidden(wr, err)) != KV_OK)
+		return rc;
+	return write_entries(wr, err);
+}
+
+enum kv_status
+kv_writing_tail(struct kv_writing *wr, struct kv_err *err)
+{
+	enum kv_status rc;
+
+	if ((rc = write_nll(wr, err)) != KV_OK)
+		return rc;
+	if ((rc = write_round(wr, err)) != KV_OK)
+		return rc;
+	if ((rc = write_checkpoint(wr, err)) != KV_OK)
+		return rc;
+	/* Some may have come since the head was written. */
+	if ((rc = sort_others(wr, err)) != KV_OK)
+		return rc;
+	while (wr->next_other < wr->n_other && place(&wr->other[wr->next_other]->head) < BEHIND)
+		wr->next_other++;
+	if ((rc = write_others(wr, UINT64_MAX, err)) != KV_OK)
+		return rc;
+	if ((rc = write_provenance(wr, err)) != KV_OK)
+		return rc;
+	return kvs_writer_end(wr->w, NULL, err);
+}
+
+void
+kv_writing_free(struct kv_writing *wr)
+{
+	free(wr->other);
+	kv_buf_free(&wr->buf);
+}
+
+enum kv_status
+kv_cache_write(const struct kv_cache *c, struct kvs_writer *w, struct kv_err *err)
+{
+	struct kv_writing wr = { .cache = c, .w = w };
+	enum kv_status rc = kv_writing_head(&wr, 0, err);
+
+	for (unsigned l = 0; l < c->geom.n_layers && rc == KV_OK; l++)
+		rc = write_layer(&wr, l, err);
+	if (rc == KV_OK)
+		rc = kv_writing_tail(&wr, err);
+	kv_writing_free(&wr);
 	return rc;
 }

@@ -21,6 +21,7 @@ enum kvs_type {
 	KVS_HIDN = KVS_TYPE('H', 'I', 'D', 'N'),
 	KVS_ENTS = KVS_TYPE('E', 'N', 'T', 'S'),
 	KVS_CMSK = KVS_TYPE('C', 'M', 'S', 'K'),
+	KVS_CMAP = KVS_TYPE('C', 'M', 'A', 'P'),
 	KVS_QUNT = KVS_TYPE('Q', 'U', 'N', 'T'),
 	KVS_KEYS = KVS_TYPE('K', 'E', 'Y', 'S'),
 	KVS_VALS = KVS_TYPE('V', 'A', 'L', 'S'),
@@ -69,10 +70,14 @@ struct kvs_head {
 	struct kvs_tag tag;
 };
 
-/* A frame in hand: payload = head.enc_len bytes as stored. Who owns them, the giver says. */
+/*
+ * A frame in hand: payload = head.enc_len bytes as stored. Who owns them, the giver says. If block is not NULL, the payload is a block that
+ * may be had instead of copied: who takes *block leaves NULL there.
+ */
 struct kvs_frame {
 	struct kvs_head head;
 	const uint8_t *payload;
+	uint8_t **block;
 };
 
 static inline bool

@@ -29,8 +29,9 @@ struct kvs_reader {
 	struct kvs_digest *content, *heads, *index;	/* what ENDS and iNDX must say */
 	uint8_t digest[16];
 	char last[64];			/* the frame before, for messages */
-	uint8_t *buf;			/* block of cap bytes */
+	uint8_t *buf;			/* block of cap bytes; NULL: none yet, or given away */
 	size_t cap;
+	bool gives;
 };
 
 enum kv_status
@@ -127,10 +128,14 @@ grow(struct kvs_reader *r, size_t used, size_t cap, struct kv_err *err)
 static enum kv_status
 take_payload(struct kvs_reader *r, size_t n, struct kv_err *err)
 {
-	size_t have = 0;
+	size_t have = 0, first = n < FIRST_CAP && r->gives ? n + !n : FIRST_CAP;
 	enum kv_status rc;
 
-	if (!r->buf && (rc = grow(r, 0, FIRST_CAP, err)) != KV_OK)
+	if (r->gives && r->cap != n) {
+		kv_block_free(r->buf);
+		r->buf = NULL;
+	}
+	if (!r->buf && (rc = grow(r, 0, first, err)) != KV_OK)
 		return rc;
 	do {
 		size_t step;
@@ -281,8 +286,14 @@ kvs_reader_next(struct kvs_reader *r, struct kvs_frame *f, struct kv_err *err)
 	if (rc != KV_OK)
 		return kv_err_in(err, "frame %" PRIu64 " (%s)", r->seq, name);
 	note_frame(r, raw, &h, at);
-	*f = (struct kvs_frame){ h, r->buf };
+	*f = (struct kvs_frame){ h, r->buf, r->gives ? &r->buf : NULL };
 	return KV_OK;
+}
+
+void
+kvs_reader_give(struct kvs_reader *r, bool on)
+{
+	r->gives = on;
 }
 
 const struct kvs_prologue *

@@ -12,6 +12,7 @@
 #ifndef KV_KVS_READER_H
 #define KV_KVS_READER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "kvs/frame.h"
@@ -35,6 +36,9 @@ enum kv_status kvs_reader_begin(struct kvs_reader *r, struct kv_err *err);
  * "truncated after frame 91 (VALS layer 14 head 2)".
  */
 enum kv_status kvs_reader_next(struct kvs_reader *r, struct kvs_frame *f, struct kv_err *err);
+
+/* On: every payload comes in a block of its size that may be had (kvs_frame.block). Off is the default. */
+void kvs_reader_give(struct kvs_reader *r, bool on);
 
 const struct kvs_prologue *kvs_reader_prologue(const struct kvs_reader *r);
 /* After KV_END: */

@@ -13,7 +13,7 @@
 #include "util/mem.h"
 #include "util/text.h"
 
-static const struct kv_stage *const stages[] = { &kv_stage_evict, &kv_stage_reposition };
+static const struct kv_stage *const stages[] = { &kv_stage_evict, &kv_stage_prune, &kv_stage_quant, &kv_stage_reposition };
 
 struct step {
 	const struct kv_stage *stage;
@@ -81,6 +81,8 @@ configure(struct step *s, struct kv_command *c, const struct kv_opt *common, str
 		return rc;
 	while ((rc = kv_args_next(&args, &key, &arg, err)) == KV_OK) {
 		s->verbose |= key == 'v';
+		if (key == 'f' && stage->force)
+			stage->force(s->cfg);
 		if (is_manner(common, key))
 			continue;
 		if (is_common(common, key) || (arg && !strcmp(arg, "-"))) {
@@ -188,6 +190,12 @@ kv_each_free(struct kv_each *e)
 	free(e);
 }
 
+const char *
+kv_each_text(const struct kv_each *e)
+{
+	return e ? e->text : NULL;
+}
+
 void
 kv_each_observe(const struct kv_each *e, struct kv_observe *o)
 {
@@ -232,23 +240,41 @@ run_steps(const struct kv_each *e, struct kv_cache *c, uint64_t round, struct kv
 		rc = e->step[i].stage->run(e->step[i].cfg, c, pool, &notes, err);
 		if (rc == KV_OK)
 			tell(e, &e->step[i], round, &notes.report, say);
-		kv_buf_free(&notes.report);
-		kv_buf_free(&notes.text);
+		kv_notes_free(&notes);
 		if (rc != KV_OK)
 			kv_err_in(err, "%s", e->step[i].stage->usage.tool);
 	}
 	return rc;
 }
 
+/* A round whose pipeline is in a shell. */
+struct waiting {
+	const struct kv_each *each;
+	uint64_t round;
+	const struct kv_say *say;
+};
+
+static void
+tell_wait(void *arg, int level, const char *line)
+{
+	const struct waiting *w = arg;
+	char text[300];
+
+	snprintf(text, sizeof text, "%s: round %llu: %s", w->each->name, (unsigned long long)w->round, line);
+	kv_say(w->say, level, text);
+}
+
 enum kv_status
 kv_each_run(struct kv_each *e, struct kv_cache *c, uint64_t round, struct kv_pool *pool, const struct kv_say *say, struct kv_err *err)
 {
+	struct waiting w = { e, round, say };
+	struct kv_say patience = { tell_wait, &w };
 	enum kv_status rc = KV_OK;
 
 	if (e->step)
 		rc = run_steps(e, c, round, pool, say, err);
 	else if (e->shell || (rc = kv_shell_start(e->text, &e->shell, err)) == KV_OK)
-		rc = kv_shell_round(e->shell, c, err);
+		rc = kv_shell_round(e->shell, c, &patience, err);
 	if (rc != KV_OK)
 		kv_err_in(err, "%s: round %llu", e->name, (unsigned long long)round);
 	return rc;

@@ -5,23 +5,11 @@
 #ifndef KV_LOOP_EACH_H
 #define KV_LOOP_EACH_H
 
+#include "loop/say.h"
 #include "model/forward.h"
 #include "util/opt.h"
 
 struct kv_each;
-
-/* Where lines for people go: shown if the tool is as talkative as level (0: always, 1: with -v). */
-struct kv_say {
-	void (*line)(void *arg, int level, const char *text);	/* NULL: nobody listens */
-	void *arg;
-};
-
-static inline void
-kv_say(const struct kv_say *s, int level, const char *text)
-{
-	if (s && s->line)
-		s->line(s->arg, level, text);
-}
 
 /*
  * name: the option it came with, for messages. common: the options that all tools share. Those that change how a tool writes and not what are passed over, the others take the
@@ -29,6 +17,7 @@ kv_say(const struct kv_say *s, int level, const char *text)
  */
 enum kv_status kv_each_new(const char *name, const char *pipeline, const struct kv_opt *common, struct kv_each **out, struct kv_err *err);
 void kv_each_free(struct kv_each *e);
+const char *kv_each_text(const struct kv_each *e);	/* the pipeline as it was given; NULL of NULL */
 
 /* Adds what the pipeline's policies need to what is observed. What an external one needs nobody here can know. */
 void kv_each_observe(const struct kv_each *e, struct kv_observe *o);

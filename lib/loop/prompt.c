@@ -75,10 +75,10 @@ is_space(uint8_t c)
 	return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-static enum kv_status
-parse_ids(const struct kv_buf *text, uint32_t n_vocab, struct kv_ids *ids, struct kv_err *err)
+enum kv_status
+kv_prompt_parse_ids(const uint8_t *p, size_t n, uint32_t n_vocab, struct kv_ids *ids, struct kv_err *err)
 {
-	const uint8_t *p = text->p, *end = p + text->len;
+	const uint8_t *end = p + n;
 	enum kv_status rc;
 	char q[40];
 
@@ -132,22 +132,26 @@ render(struct kv_session *s, const struct kv_prompt_opts *o, const struct past *
 	return kv_chat_render(chat, o->system, (const char *)text->p, text->len, !past->any, prompt, err);
 }
 
-static void
-note_oddities(const struct kv_encode_notes *n, struct kv_buf *notes)
+void
+kv_prompt_note(const struct kv_session *s, const struct kv_encode_notes *n, const uint32_t *id, size_t n_ids, struct kv_buf *notes)
 {
+	if (kv_tokenizer_note(s->tokenizer))
+		kv_buf_printf(notes, "%s\n", kv_tokenizer_note(s->tokenizer));
 	if (n->bad_utf8)
 		kv_buf_printf(notes, "%llu bytes of the text are not UTF-8 (first at byte %llu); they are read as U+FFFD\n",
 			(unsigned long long)n->bad_utf8, (unsigned long long)n->first_bad);
 	if (n->dropped)
 		kv_buf_printf(notes, "%llu bytes of the text have no token in this vocabulary and were left out\n", (unsigned long long)n->dropped);
+	if (n_ids > 1 && id[0] == id[1] && id[0] == kv_token_bos(s->tokenizer))
+		kv_buf_printf(notes, "the text begins with two BOS tokens; --bos no leaves ours out\n");
 }
 
-static enum kv_status
-add_bos(struct kv_session *s, const struct kv_prompt_opts *o, const struct past *past, struct kv_ids *ids, struct kv_err *err)
+enum kv_status
+kv_prompt_add_bos(const struct kv_session *s, const struct kv_prompt_opts *o, struct kv_ids *ids, struct kv_err *err)
 {
 	uint32_t bos = kv_token_bos(s->tokenizer);
 
-	if (past->any || o->bos == KV_BOS_NO || (o->bos == KV_BOS_AUTO && !kv_token_wants_bos(s->tokenizer)))
+	if (o->bos == KV_BOS_NO || (o->bos == KV_BOS_AUTO && !kv_token_wants_bos(s->tokenizer)))
 		return KV_OK;
 	if (bos == KV_NO_TOKEN)
 		return o->bos == KV_BOS_YES ? kv_fail(err, KV_EFIT, "--bos yes: the model has no BOS token") : KV_OK;
@@ -172,7 +176,7 @@ make_ids(struct kv_session *s, const struct kv_prompt_opts *o, const struct past
 	size_t before = ids->n;
 	enum kv_status rc;
 
-	if (o->tokens && (rc = parse_ids(text, s->model->geom.n_vocab, ids, err)) != KV_OK)
+	if (o->tokens && (rc = kv_prompt_parse_ids(text->p, text->len, s->model->geom.n_vocab, ids, err)) != KV_OK)
 		return rc;
 	if ((!o->tokens || (shown && o->show)) && (rc = kv_session_tokenizer(s, err)) != KV_OK)
 		return rc;
@@ -183,15 +187,11 @@ make_ids(struct kv_session *s, const struct kv_prompt_opts *o, const struct past
 			fed = &prompt.text;
 			how.owned = prompt.owned.p;
 		}
-		if ((fed->len && (rc = add_bos(s, o, past, ids, err)) != KV_OK) ||
+		if ((fed->len && !past->any && (rc = kv_prompt_add_bos(s, o, ids, err)) != KV_OK) ||
 		    (rc = kv_encode(s->tokenizer, (const char *)fed->p, fed->len, &how, ids, &odd, err)) != KV_OK)
 			goto out;
-		if (kv_tokenizer_note(s->tokenizer))
-			kv_buf_printf(notes, "%s\n", kv_tokenizer_note(s->tokenizer));
-		note_oddities(&odd, notes);
+		kv_prompt_note(s, &odd, ids->id ? ids->id + before : NULL, ids->n - before, notes);
 	}
-	if (ids->n > before + 1 && ids->id[before] == ids->id[before + 1] && s->tokenizer && ids->id[before] == kv_token_bos(s->tokenizer))
-		kv_buf_printf(notes, "the text begins with two BOS tokens; --bos no leaves ours out\n");
 	if (shown && o->show)
 		show(s, ids, before, shown);
 	rc = KV_OK;

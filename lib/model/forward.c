@@ -69,6 +69,7 @@ kv_engine_free(struct kv_engine *e)
 	kv_block_free(e->logits);
 	kv_block_free(e->sums);
 	free(e->key);
+	free(e->segment);
 	free(e->list);
 	free(e->received);
 	free(e);
@@ -240,10 +241,11 @@ attend(struct kv_engine *e, struct kv_cache *c, unsigned layer, size_t m, const 
 			return rc;
 		e->ops->rope(e->pool, e->q, m, g->n_heads, g->d_k, a.n_rot, a.neox, e->query.cs);
 	}
+	if ((rc = kv_lists_offer(e, c, layer, err)) != KV_OK)
+		return rc;
 	for (uint32_t h = 0; h < g->n_heads_kv; h++) {
 		const struct kv_list *l = kv_cache_list(c, layer, h);
 
-		e->list[h] = (struct kv_attn_list){ l->n, l->k.data, l->v.data, l->k.dtype, l->v.dtype, l->src, l->pos, NULL };
 		if (how->rope != KVS_NO_ROPE && (rc = key_angles(e, how->rope, l, h, &e->list[h].angles, err)) != KV_OK)
 			return rc;
 	}
@@ -350,11 +352,6 @@ check(const struct kv_engine *e, const struct kv_cache *c, const uint32_t *ids, 
 	for (size_t i = 0; i < m; i++)
 		if (ids[i] >= a->n_vocab)
 			return kv_fail(err, KV_EFIT, "token id %u is beyond the model's %u", ids[i], a->n_vocab);
-	for (size_t i = 0; i < (size_t)b->n_layers * b->n_heads_kv; i++)
-		if (c->list[i].k.width != b->d_k || c->list[i].v.width != b->d_v || !kvs_dtype_size(c->list[i].k.dtype) ||
-			!kvs_dtype_size(c->list[i].v.dtype))
-			return kv_fail(err, KV_EUNSUP, "layer %zu head %zu: rows that are pruned or in codes cannot be attended",
-				i / b->n_heads_kv, i % b->n_heads_kv);
 	return KV_OK;
 }
 
@@ -366,7 +363,7 @@ kv_forward_layers(struct kv_engine *e, struct kv_cache *c, const uint32_t *ids, 
 	enum kv_status rc;
 
 	if ((rc = check(e, c, ids, m, err)) != KV_OK || (rc = use_frequencies(e, &c->geom, err)) != KV_OK ||
-		(rc = kv_cache_load(c, KV_LOAD_K | KV_LOAD_V, e->pool, err)) != KV_OK || (rc = make_room(e, m, err)) != KV_OK ||
+		(rc = kv_lists_ready(e, c, err)) != KV_OK || (rc = make_room(e, m, err)) != KV_OK ||
 		(rc = kv_cache_extend(c, (uint32_t)m, err)) != KV_OK)
 		return rc;
 	for (size_t i = 0; i < m; i++)

@@ -23,7 +23,9 @@ struct kv_engine {
 	struct kvs_rope rope[KVS_MAX_ROPE];
 	struct kv_angles *angles[KVS_MAX_ROPE];
 	struct turned query, *key;		/* key [K]: positions of lists, mostly the same in all heads and layers */
-	struct kv_attn_list *list;		/* [K] */
+	struct kv_attn_list *list;		/* [K] of the layer in hand … */
+	struct kv_attn_segment *segment;	/* … an array [n_segments] for their segments */
+	size_t n_segments;
 
 	/* The batch in hand, m rows each. */
 	size_t room;
@@ -44,6 +46,11 @@ struct kv_engine {
  */
 enum kv_status kv_forward_layers(struct kv_engine *e, struct kv_cache *c, const uint32_t *ids, size_t m, const struct kv_observe *see,
 	struct kv_err *err);
+
+/* Unpacks what the cache holds, and rebuilds channels that a mask has dropped where it says how. */
+enum kv_status kv_lists_ready(struct kv_engine *e, struct kv_cache *c, struct kv_err *err);
+/* e->list for a layer, without angles. */
+enum kv_status kv_lists_offer(struct kv_engine *e, const struct kv_cache *c, unsigned layer, struct kv_err *err);
 
 /* logits [m][vocabulary] of hidden [m][E] */
 bool kv_unembed(const struct kv_engine *e, const float *hidden, size_t m, float *logits);

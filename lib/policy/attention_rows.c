@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/segments.h"
 #include "kernel/attend.h"
 #include "kernel/products.h"
 #include "kernel/rope.h"
@@ -125,14 +126,29 @@ turn_of(const struct turn_set *s, int32_t pos)
 	return s->cs + (size_t)(p - s->pos) * s->n_rot;
 }
 
-/* Turns x to a position; a layer without RoPE leaves it as it is. */
-static void
-turn(const struct kv_cache *c, const struct kv_turns *t, unsigned layer, int32_t pos, float *x)
+void
+kv_turn(const struct kv_cache *c, const struct kv_turns *t, unsigned layer, int32_t pos, float *x)
 {
 	unsigned rope = c->geom.layer[layer].rope;
 
 	if (rope != KVS_NO_ROPE)
 		kv_rotate(x, t->set[rope].n_rot, c->geom.rope[rope].kind == KVS_ROPE_NEOX, turn_of(&t->set[rope], pos));
+}
+
+void
+kv_turn_back(const struct kv_cache *c, const struct kv_turns *t, unsigned layer, int32_t pos, float *x)
+{
+	unsigned rope = c->geom.layer[layer].rope;
+	float back[KVS_MAX_DIM], m;
+	const float *cs;
+
+	if (rope == KVS_NO_ROPE)
+		return;
+	m = c->geom.rope[rope].magnitude * c->geom.rope[rope].magnitude;
+	cs = turn_of(&t->set[rope], pos);
+	for (unsigned i = 0; i < t->set[rope].n_rot; i++)
+		back[i] = (i % 2 ? -cs[i] : cs[i]) / m;
+	kv_rotate(x, t->set[rope].n_rot, c->geom.rope[rope].kind == KVS_ROPE_NEOX, back);
 }
 
 enum kv_status
@@ -146,7 +162,8 @@ kv_keys_turned(const struct kv_cache *c, const struct kv_turns *t, unsigned laye
 		return kv_fail_mem(err, "keys");
 	for (uint32_t r = 0; r < l->n; r++) {
 		kv_rows_get(&l->k, r, keys + r * d);
-		turn(c, t, layer, l->pos[r], keys + r * d);
+		if (!kv_rows_rotated(&l->k, r))
+			kv_turn(c, t, layer, l->pos[r], keys + r * d);
 	}
 	*out = keys;
 	return KV_OK;
@@ -192,7 +209,7 @@ kv_attention_rows(const struct kv_cache *c, const struct kv_turns *t, unsigned l
 
 	for (uint32_t i = 0; done && i < m; i++) {
 		memcpy(q + (size_t)i * g->d_k, rec->q + ((size_t)q_head * rec->w + w + i) * g->d_k, g->d_k * sizeof *q);
-		turn(c, t, layer, rec->pos[w + i], q + (size_t)i * g->d_k);
+		kv_turn(c, t, layer, rec->pos[w + i], q + (size_t)i * g->d_k);
 	}
 	done = done && kv_products(q, m, keys_turned, l->n, g->d_k, g->attn_scale, rows, l->n);
 	free(q);

@@ -83,7 +83,7 @@ kv_policy_settle(const struct kv_policy *p, struct kv_policy_opts *o, struct kv_
 static enum kv_status
 lacks(const struct kv_policy *p, const char *what, const char *option, struct kv_err *err)
 {
-	return kv_fail(err, KV_EFIT, "no %s in the snapshot, which --%s needs: run kv-prefill with --%s", what, p->name, option);
+	return kv_fail(err, KV_EFIT, "no %s in the snapshot, --%s needs it: run kv-prefill with --%s", what, p->name, option);
 }
 
 uint64_t

@@ -9,6 +9,10 @@ struct kv_turns;
 
 enum kv_status kv_turns_new(const struct kv_cache *c, struct kv_turns **out, struct kv_err *err);
 void kv_turns_free(struct kv_turns *t);
+/* Turns x [d_k] to a position that some entry or query stands at; a layer without RoPE leaves it as it is. */
+void kv_turn(const struct kv_cache *c, const struct kv_turns *t, unsigned layer, int32_t pos, float *x);
+/* And back from there. */
+void kv_turn_back(const struct kv_cache *c, const struct kv_turns *t, unsigned layer, int32_t pos, float *x);
 
 /*
  * out, a block [n][d_k]: the keys of a list in f32, turned to their positions. K must be loaded. To be shared by all queries of the list.

@@ -322,6 +322,7 @@ const struct kv_stage kv_stage_reposition = {
 		.titles = { "Modes" },
 		.footer = "  kv-evict --streaming -k 2004 s.kvs | kv-reposition --compact > short.kvs\n",
 	},
+	.moves_only = true,
 	.start = start,
 	.option = option,
 	.ready = ready,

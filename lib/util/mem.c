@@ -1,4 +1,5 @@
 /* Checked sizes, growable bytes, large blocks. */
+#define _GNU_SOURCE	/* madvise, sbrk */
 #include "util/mem.h"
 
 #include <stdarg.h>
@@ -6,11 +7,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
-enum { ALIGN = 64 };	/* of a block; its size stands in the 64 bytes before it */
+enum {
+	ALIGN = 64,		/* of a block; its size stands in the 64 bytes before it */
+	LARGE = 1 << 18,	/* from here on huge pages pay */
+	HUGE_PAGE = 1 << 21,
+	HEAP_STEP = 32 << 20,
+};
 
 static atomic_uint_fast64_t in_use;
 static uint64_t limit;
+static atomic_uintptr_t heap_end;	/* huge pages have been asked for up to here; 0 = the heap is left alone */
 
 bool
 kv_mul(size_t a, size_t b, size_t *out)
@@ -54,6 +66,45 @@ kv_mem_allows(uint64_t bytes)
 	return !limit || (bytes <= limit && used <= limit - bytes);
 }
 
+/*
+ * malloc maps and unmaps blocks of a megabyte one by one, and the first touch of each small page is a fault: for a snapshot that takes
+ * longer than reading it from a pipe. So large blocks come from the heap, where freed ones are used again and huge pages fit.
+ */
+void
+kv_mem_start(void)
+{
+#ifdef __GLIBC__
+	if (mallopt(M_MMAP_THRESHOLD, HEAP_STEP) && mallopt(M_TOP_PAD, HEAP_STEP) && mallopt(M_TRIM_THRESHOLD, 2 * HEAP_STEP) &&
+	    mallopt(M_ARENA_MAX, 1))	/* what one thread frees another can have */
+		atomic_store(&heap_end, (uintptr_t)sbrk(0));
+#endif
+}
+
+static void
+ask_for_huge_pages(uint8_t *block, size_t n)
+{
+#ifdef MADV_HUGEPAGE
+	uintptr_t was = atomic_load(&heap_end), end, first;
+
+	if (!was)
+		return;
+	/* Only what has not been touched yet can have them: the heap is asked for as it grows, ahead of the blocks that it is for. */
+	if ((end = (uintptr_t)sbrk(0)) != was) {
+		atomic_store(&heap_end, end);
+		first = was - was % HUGE_PAGE;
+		if (end > was)
+			madvise((void *)first, end - first, MADV_HUGEPAGE);
+	}
+	if (n >= HEAP_STEP) {	/* a mapping of its own */
+		first = (uintptr_t)block + HUGE_PAGE - (uintptr_t)block % HUGE_PAGE;
+		madvise((void *)first, n - (first - (uintptr_t)block), MADV_HUGEPAGE);
+	}
+#else
+	(void)block;
+	(void)n;
+#endif
+}
+
 void *
 kv_block_new(size_t n, size_t size)
 {
@@ -65,6 +116,8 @@ kv_block_new(size_t n, size_t size)
 	bytes -= bytes % ALIGN;
 	if (!kv_mem_allows(bytes) || !(p = aligned_alloc(ALIGN, bytes)))
 		return NULL;
+	if (bytes >= LARGE)
+		ask_for_huge_pages(p, bytes);
 	atomic_fetch_add(&in_use, bytes);
 	memcpy(p, &bytes, sizeof bytes);
 	return p + ALIGN;

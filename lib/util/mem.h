@@ -22,6 +22,8 @@ void *kv_block_new(size_t n, size_t size);
 void kv_block_free(void *p);
 void kv_mem_limit_set(uint64_t bytes);	/* 0 = none */
 bool kv_mem_allows(uint64_t bytes);	/* would a block of this size pass now? */
+/* At the start of a program: sets its heap up for many large blocks. Without it they are as malloc has them. */
+void kv_mem_start(void);
 
 /* Bytes that grow. A failed growth is remembered and leaves the contents as they were. */
 struct kv_buf {

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "util/text.h"
@@ -57,6 +58,17 @@ kv_out_catch_signals(void)
 			sigaction(sigs[i], &sa, NULL);
 }
 
+/* EPIPE ends the process by SIGPIPE even where the caller had ignored it. */
+static enum kv_status
+write_failed(const char *name, struct kv_err *err)
+{
+	if (errno == EPIPE) {
+		signal(SIGPIPE, SIG_DFL);
+		raise(SIGPIPE);
+	}
+	return kv_fail_errno(err, "%s", name);
+}
+
 enum kv_status
 kv_write_all(int fd, const char *name, const void *data, size_t n, struct kv_err *err)
 {
@@ -67,13 +79,8 @@ kv_write_all(int fd, const char *name, const void *data, size_t n, struct kv_err
 
 		if (w < 0 && errno == EINTR)
 			continue;
-		if (w < 0) {
-			if (errno == EPIPE) {
-				signal(SIGPIPE, SIG_DFL);
-				raise(SIGPIPE);
-			}
-			return kv_fail_errno(err, "%s", name);
-		}
+		if (w < 0)
+			return write_failed(name, err);
 		p += w;
 		n -= (size_t)w;
 	}
@@ -245,15 +252,38 @@ kv_out_flush(struct kv_out *o, struct kv_err *err)
 	return write_out(o, o->buf, n, err);
 }
 
+/* The buffer and much data behind it, in one go: a pipe keeps the two together. */
+static enum kv_status
+write_through(struct kv_out *o, const uint8_t *data, size_t n, struct kv_err *err)
+{
+	struct iovec v[] = { { o->buf, o->used }, { (void *)(uintptr_t)data, n } };
+	enum kv_status rc;
+	ssize_t w;
+
+	if (!o->used || o->stop >= 0)
+		return (rc = kv_out_flush(o, err)) == KV_OK ? write_out(o, data, n, err) : rc;
+	while ((w = writev(o->fd, v, 2)) < 0)
+		if (errno != EINTR)
+			return write_failed(o->name, err);
+	if ((size_t)w < o->used) {
+		memmove(o->buf, o->buf + w, o->used - (size_t)w);
+		o->used -= (size_t)w;
+		return (rc = kv_out_flush(o, err)) == KV_OK ? write_out(o, data, n, err) : rc;
+	}
+	w -= (ssize_t)o->used;
+	o->used = 0;
+	return write_out(o, data + w, n - (size_t)w, err);
+}
+
 enum kv_status
 kv_out_write(struct kv_out *o, const void *data, size_t n, struct kv_err *err)
 {
 	enum kv_status rc;
 
+	if (n >= BUFFER)
+		return write_through(o, data, n, err);
 	if (n > BUFFER - o->used && (rc = kv_out_flush(o, err)) != KV_OK)
 		return rc;
-	if (n >= BUFFER)
-		return write_out(o, data, n, err);
 	memcpy(o->buf + o->used, data, n);
 	o->used += n;
 	return KV_OK;

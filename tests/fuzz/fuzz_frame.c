@@ -30,7 +30,7 @@ pack_again(const uint8_t *raw, size_t n, uint8_t filter)
 static void
 unpack(const struct kvs_head *h, const uint8_t *payload)
 {
-	struct kvs_frame f = { *h, payload };
+	struct kvs_frame f = { .head = *h, .payload = payload };
 	size_t n = (size_t)h->raw_len, some = n < 64 ? n : 64;
 	uint8_t *raw = malloc(n + 1), head[64];
 	enum kv_status whole, part;

@@ -18,7 +18,7 @@ write_cache(struct kvs_writer *w, void *cache, struct kv_err *err)
 static bool
 mend(struct kv_held *h)
 {
-	struct kvs_frame f = { h->head, h->payload };
+	struct kvs_frame f = { .head = h->head, .payload = h->payload };
 	uint8_t *raw = malloc((size_t)h->head.raw_len + 1);
 	bool good;
 	struct kv_err err;

@@ -1,7 +1,7 @@
 /*
  * Makes system calls and allocations of a program fail: LD_PRELOAD=inject.so KV_INJECT="write:3:ENOSPC read:0:short" kv-evict …
  *
- * Each word is CALL:N:WHAT. CALL: read (and pread), write, fsync, close, rename, mmap (of files), malloc (and its relatives). N: the
+ * Each word is CALL:N:WHAT. CALL: read (and pread), write (and writev), fsync, close, rename, mmap (of files), malloc (and its relatives). N: the
  * N-th call fails, N+ that one and all after it, 0 every one. WHAT: an error's name, or short: one byte is moved. Standard error is
  * spared, so that messages arrive. KV_INJECT_FIRED names a file that is made when the first fault strikes.
  */
@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 enum call { READ, WRITE, FSYNC, CLOSE, RENAME, MMAP, MALLOC, N_CALLS };
@@ -145,6 +146,18 @@ write(int fd, const void *buf, size_t n)
 		return -1;
 	}
 	return syscall(SYS_write, fd, buf, what == SHORT && n ? 1 : n);
+}
+
+ssize_t
+writev(int fd, const struct iovec *v, int n)
+{
+	int what = fd == STDERR_FILENO ? NOTHING : outcome(WRITE);
+
+	if (what > 0) {
+		errno = what;
+		return -1;
+	}
+	return what == SHORT && n && v[0].iov_len ? syscall(SYS_write, fd, v[0].iov_base, 1) : syscall(SYS_writev, fd, v, n);
 }
 
 int

@@ -193,8 +193,7 @@ small_run(const struct kv_stage *s, const char *line, struct kv_cache *c, unsign
 	}
 	kv_args_end(&a);
 	s->free(cfg);
-	kv_buf_free(&notes.report);
-	kv_buf_free(&notes.text);
+	kv_notes_free(&notes);
 	kv_pool_free(pool);
 	free(words);
 	return rc;

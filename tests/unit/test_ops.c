@@ -288,8 +288,8 @@ scene_make(struct scene *s, size_t heads, size_t kv_heads, size_t d_k, size_t d_
 		}
 		if (n_rot)
 			kv_angles_get(s->angles, pos, n[g], cs);
-		s->list[g] = (struct kv_attn_list){ n[g], random_rows(dtype, n[g] * d_k), random_rows(dtype, n[g] * d_v), (uint8_t)dtype,
-			(uint8_t)dtype, src, pos, cs };
+		s->list[g] = (struct kv_attn_list){ .n = n[g], .k = random_rows(dtype, n[g] * d_k), .v = random_rows(dtype, n[g] * d_v),
+			.k_dtype = (uint8_t)dtype, .v_dtype = (uint8_t)dtype, .src = src, .pos = pos, .angles = cs };
 	}
 }
 

@@ -208,7 +208,7 @@ test_citrus_refusals(void)
 	struct kv_cache *c = pot(2, 2, 6, NULL);
 	struct kv_err err;
 
-	refuses(c, "--citrus -k 6", KV_EFIT, "no probe's attention in the snapshot, which --citrus needs: run kv-prefill with --probe");
+	refuses(c, "--citrus -k 6", KV_EFIT, "no probe's attention in the snapshot, --citrus needs it: run kv-prefill with --probe");
 	policy_sums(c, C, 1, 0, 0, 6, u);
 	refuses(c, "--citrus -k 6", KV_EFIT, "--probe");
 	policy_evict(c, "--citrus=chunk -k 6");
@@ -465,7 +465,7 @@ test_infinipot_refusals(void)
 {
 	struct kv_cache *c = pot(2, 2, 6, novelty), *bare = pot(2, 2, 6, NULL);
 
-	refuses(c, "--infinipot -k 4", KV_EFIT, "no probe's attention in the snapshot, which --infinipot needs: run kv-prefill with --probe");
+	refuses(c, "--infinipot -k 4", KV_EFIT, "no probe's attention in the snapshot, --infinipot needs it: run kv-prefill with --probe");
 	refuses(c, "--infinipot -k 4 --nuc 3", KV_EFIT, "--probe");
 	refuses(c, "--infinipot=last -k 4", KV_EFIT, "--observe last=1");
 	refuses(c, "--infinipot -k 4 --nuc-carry recompute", KV_EUNSUP, "--nuc-carry recompute");
