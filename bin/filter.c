@@ -27,6 +27,8 @@ parse(struct filter *f, int argc, char **argv, const char **path, struct kv_err 
 	while ((rc = kv_tool_next(&f->tool, &args, &key, &arg, err)) == KV_OK)
 		if ((rc = f->stage->option(f->cfg, key, arg, err)) != KV_OK)
 			break;
+	if (f->tool.force && f->stage->force)
+		f->stage->force(f->cfg);
 	if (rc == KV_END && (rc = f->stage->ready(f->cfg, err)) == KV_OK)
 		rc = kv_tool_operand(&args, path, err);
 	kv_args_end(&args);
@@ -57,6 +59,7 @@ record(void *arg, struct kv_cache *c, struct kv_err *err)
 	struct kvs_run run = {
 		.tool = f->stage->usage.tool, .version = KV_VERSION, .argc = f->tool.words.n, .argv = f->tool.words.word,
 		.in_digest = c->digest, .kept = f->notes.kept, .of = f->notes.of,
+		.detail = f->notes.detail.len ? (const char *)f->notes.detail.p : NULL,
 	};
 
 	return f->tool.no_prov ? KV_OK : kvs_prov_add_run(&c->prov, &run, err);
@@ -70,10 +73,13 @@ work(void *arg, struct kv_cache *c, struct kv_err *err)
 	enum kv_status rc;
 
 	f->notes.kept = f->notes.of = 0;
+	f->notes.detail.len = 0;
 	if ((rc = f->stage->run(f->cfg, c, f->tool.pool, &f->notes, err)) != KV_OK)
 		return rc;
-	if (f->notes.report.failed || f->notes.text.failed)
+	kv_buf_add(&f->notes.detail, "", f->notes.detail.len > 0);
+	if (f->notes.report.failed || f->notes.remarks.failed || f->notes.text.failed || f->notes.detail.failed)
 		return kv_fail_mem(err, "a report");
+	kv_tool_say_lines(&f->tool, 0, &f->notes.remarks);
 	kv_tool_say_lines(&f->tool, 1, &f->notes.report);
 	return KV_OK;
 }
@@ -125,8 +131,7 @@ kv_filter_main(const struct kv_stage *stage, int argc, char **argv)
 	kvs_writer_free(f.writer);
 	status = kv_tool_close(&f.tool, f.out, rc, &err);
 	kv_in_close(f.in);
-	kv_buf_free(&f.notes.report);
-	kv_buf_free(&f.notes.text);
+	kv_notes_free(&f.notes);
 	stage->free(f.cfg);
 	kv_tool_end(&f.tool);
 	return status;

@@ -31,7 +31,7 @@ static const struct kv_opt options[] = {
 	{ "each", OPT_EACH, "PIPELINE", "what becomes of the cache while tokens are made" },
 	{ "every", OPT_EVERY, "N", "run --each after every N tokens (default 1)" },
 	{ "precision", OPT_PRECISION, "fast|f32", "f32: the reference path (default fast)" },
-	{ "observe", OPT_OBSERVE, "LIST", "what --save and --each find recorded: last=N queries (default 32), acc, nll; none" },
+	{ "observe", OPT_OBSERVE, "LIST", "what --save and --each find recorded: last=N queries (default 32), acc, nll, chunk; none" },
 	{ 0 },
 };
 
@@ -170,7 +170,7 @@ parse(struct decode *d, struct kv_args *args, const char **path, struct kv_err *
 	d->gen.logprobs = d->format == KV_AS_JSON;
 	if (d->gen.every && !d->each_text)
 		return kv_fail(err, KV_EUSAGE, "--every says how often --each runs: there is none");
-	if (d->each_text && (rc = kv_each_new(d->each_text, kv_common_options, &d->gen.each, err)) != KV_OK)
+	if (d->each_text && (rc = kv_each_new("--each", d->each_text, kv_common_options, &d->gen.each, err)) != KV_OK)
 		return rc;
 	d->gen.every = d->gen.every ? d->gen.every : 1;
 	d->gen.stop = d->stop;
@@ -243,6 +243,7 @@ answer(void *arg, struct kv_cache *c, struct kv_err *err)
 	if ((rc = kv_session_fits(&d->session, c, true, d->tool.force, err)) != KV_OK || (rc = kv_session_tokenizer(&d->session, err)) != KV_OK)
 		return rc;
 	d->gen.pool = d->tool.pool;
+	d->gen.say = (struct kv_say){ kv_tool_line, &d->tool };
 	d->gen.observe = d->save || d->gen.each ? kv_observe_on(&d->observe, c) : (struct kv_observe){ 0 };
 	if (d->gen.each)
 		kv_each_observe(d->gen.each, &d->gen.observe);

@@ -29,7 +29,8 @@ const struct kv_opt kv_common_options[] = {
 };
 
 /* They change how a snapshot is stored or what is said about it: no business of its provenance. */
-static const int silent_options[] = { 'o', '@', OPT_CODEC, 'u', 'q', 'v', 'f', OPT_MEM_LIMIT, 0 };
+static const int silent_options[] = { 'o', '@', OPT_CODEC, 'u', 'q', 'v', 'f', OPT_MEM_LIMIT, KV_OPT_CHECKPOINT,
+	KV_OPT_CHECKPOINT_EVERY, 0 };
 
 /* One write, so that lines of the stages of a pipeline do not mix. */
 __attribute__((format(printf, 2, 0))) static void
@@ -56,6 +57,12 @@ kv_tool_say(const struct kv_tool *t, int level, const char *fmt, ...)
 	va_start(ap, fmt);
 	say(t, fmt, ap);
 	va_end(ap);
+}
+
+void
+kv_tool_line(void *arg, int level, const char *text)
+{
+	kv_tool_say(arg, level, "%s", text);
 }
 
 int

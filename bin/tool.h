@@ -11,6 +11,9 @@
 #include "util/out.h"
 #include "util/pool.h"
 
+/* Keys of single tools' options that cannot change what comes out, and so are no business of its provenance. */
+enum { KV_OPT_CHECKPOINT = 990, KV_OPT_CHECKPOINT_EVERY };
+
 struct kv_tool {
 	const struct kv_usage *usage;
 	struct kv_words words;		/* the command line for the provenance, when its options are over */
@@ -58,6 +61,9 @@ void kv_tool_version(const char *tool);	/* on standard output */
 
 /* A line on standard error if verbosity is at least level. The tool's name and the newline are added. */
 void kv_tool_say(const struct kv_tool *t, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* The same for whoever takes a callback (struct kv_say); arg is the struct kv_tool. */
+void kv_tool_line(void *arg, int level, const char *text);
 
 /* Every line of text as such a line; the text is used up. */
 void kv_tool_say_lines(const struct kv_tool *t, int level, struct kv_buf *text);

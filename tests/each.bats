@@ -38,7 +38,7 @@ both() {
 
 @test "every policy, in this process and outside" {
 	for policy in $(kv-evict --list | cut -f1); do
-		both "kv-evict --$policy -k 50" --chunk 64 --observe acc,nll,last=1024
+		both "kv-evict --$policy -k 50" --chunk 64 --probe 'what is kept?' --probe-at all --observe acc,nll,chunk,last=1024
 	done
 }
 

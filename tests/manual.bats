@@ -16,7 +16,7 @@ setup() {
 }
 
 @test "every option of --help is in the page, and the other way round" {
-	for tool in kv-prefill kv-evict kv-reposition kv-decode kv-dump; do
+	for tool in kv-prefill kv-evict kv-prune kv-quant kv-reposition kv-decode kv-dump; do
 		$tool --help | sed '/^Example/,$d' | grep -oE -- '(^|[ ,])--[a-z][a-z0-9-]+' | grep -oE -- '--[a-z].*' | sort -u >help
 		mandoc -T ascii -O width=500 "$MAN/$tool.1" | col -bx | sed -n '/^DESCRIPTION/,/^EXAMPLES/p' |
 			grep -oE '^ +(-., )?--[a-z][a-z0-9-]+' | grep -oE -- '--[a-z].*' | sort -u >page
@@ -27,6 +27,8 @@ setup() {
 
 @test "every example of the manual runs" {
 	prose 250 >book.txt
+	mkmodel --head-dim 32 -o wide.gguf	# groups of 32, the default of kv-quant, must fit
+	export KV_MODEL=$PWD/wide.gguf
 	for page in "$MAN"/*.[157]; do
 		rm -rf work && mkdir work && cp book.txt work/
 		mandoc -T ascii -O width=400 "$page" | col -bx |

@@ -1,6 +1,7 @@
 /* The KV cache in memory: its lists, how they grow and how they are cut. */
 #include "cache/cache.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,11 +61,21 @@ kv_cache_free(struct kv_cache *c)
 	kv_track_free(&c->tokens);
 	kv_track_free(&c->nll);
 	kvs_prov_free(&c->prov);
+	kv_buf_free(&c->checkpoint);
 	kv_held_free(c->other, c->n_other);
 	free(c->list);
 	free(c->queries);
 	free(c->hidden);
 	free(c);
+}
+
+void
+kv_cache_swap(struct kv_cache *a, struct kv_cache *b)
+{
+	struct kv_cache was = *a;
+
+	*a = *b;
+	*b = was;
 }
 
 uint32_t
@@ -173,11 +184,8 @@ make_room(struct kv_cache *c, uint32_t m, bool exact, struct kv_err *err)
 		return kv_fail(err, KV_EFIT, "a snapshot counts no more than 4294967295 tokens");
 	for (size_t i = 0; i < n_lists(c); i++) {
 		struct kv_list *l = &c->list[i];
-		const struct kvs_layer *layer = &g->layer[i / g->n_heads_kv];
 
-		if (m && (l->k.dtype != layer->k_dtype || l->v.dtype != layer->v_dtype))
-			return kv_fail(err, KV_EUNSUP, "layer %zu head %zu: new rows would be of another element type than those that are there",
-				i / g->n_heads_kv, i % g->n_heads_kv);
+		assert(l->k.dtype == g->layer[i / g->n_heads_kv].k_dtype && l->v.dtype == g->layer[i / g->n_heads_kv].v_dtype);
 		if ((rc = list_reserve(l, m, exact, err)) != KV_OK)
 			return rc;
 	}
@@ -190,18 +198,35 @@ kv_cache_reserve(struct kv_cache *c, uint32_t m, struct kv_err *err)
 	return make_room(c, m, true, err);
 }
 
-/* Frames that speak of the round in hand, which is over. */
+/* What speaks of the round in hand, which is over. */
 static void
 drop_round(struct kv_cache *c)
 {
 	size_t kept = 0;
 
+	kv_cache_drop_sums(c);
+	c->has_round = false;
 	for (size_t i = 0; i < c->n_other; i++)
-		if (c->other[i].head.type == KVS_OBSR || c->other[i].head.type == KVS_CKPT)
+		if (c->other[i].head.type == KVS_CKPT)
 			kv_held_drop(&c->other[i]);
 		else
 			c->other[kept++] = c->other[i];
 	c->n_other = kept;
+}
+
+void
+kv_cache_begin_round(struct kv_cache *c)
+{
+	drop_round(c);
+	c->reading = true;
+}
+
+void
+kv_cache_end_round(struct kv_cache *c, uint32_t tail)
+{
+	c->reading = false;
+	c->edited |= c->state.tail != tail;
+	c->state.tail = tail;
 }
 
 enum kv_status
@@ -212,6 +237,8 @@ kv_cache_extend(struct kv_cache *c, uint32_t m, struct kv_err *err)
 
 	if ((rc = make_room(c, m, false, err)) != KV_OK)
 		return rc;
+	if (!c->reading)
+		drop_round(c);
 	for (size_t i = 0; i < n_lists(c) && m; i++) {
 		struct kv_list *l = &c->list[i];
 
@@ -229,7 +256,6 @@ kv_cache_extend(struct kv_cache *c, uint32_t m, struct kv_err *err)
 	s->tail = m;
 	if (!s->ids)
 		s->hist_first = s->consumed;
-	drop_round(c);
 	c->edited = true;
 	return KV_OK;
 }

@@ -26,15 +26,19 @@ struct kv_held {
 
 /*
  * Rows of K or of V of one list. As read they stay packed in their frames (held); whoever needs the numbers calls
- * kv_rows_load first, whoever changes them writes into data.
+ * kv_rows_load first, whoever changes them writes into data. Rows that were pruned or quantised stand in segments before the plain ones
+ * (cache/segments.h); a cache that nobody pruned or quantised has none.
  */
 struct kv_rows {
-	uint8_t dtype;			/* enum kvs_dtype */
-	uint32_t width;			/* elements a row */
+	uint8_t dtype;			/* enum kvs_dtype of the plain rows */
+	uint32_t width;			/* channels of a whole row */
 	uint32_t cap;			/* rows that data has room for */
-	uint8_t *data;			/* block [cap][width] of dtype; NULL while held */
-	struct kv_held *held;		/* [n_held], in row order; NULL once data is there */
+	uint8_t *data;			/* block [cap][width] of dtype: rows front … of the list; NULL while held */
+	struct kv_held *held;		/* [n_held], in row order, scales before their rows; NULL once the numbers are there */
 	size_t n_held;
+	uint32_t front;			/* rows in segments, all of them before the plain ones */
+	struct kv_segment *seg;		/* an array [n_seg] */
+	size_t n_seg;
 };
 
 /*
@@ -75,7 +79,7 @@ struct kv_track {
 
 /*
  * Attention that the first `cols` entries of every list received from the chunk of text that came last, or from a probe: sums over its
- * queries, for each query head of the group (formats/kvs.md, section 11.4). No column is no missing record: nothing was there to be seen.
+ * queries, for each query head of the group (formats/kvs.md, section 11.3). No column is no missing record: nothing was there to be seen.
  */
 struct kv_sums {
 	bool there;
@@ -86,6 +90,7 @@ struct kv_sums {
 	uint32_t rows;			/* query heads of a group; 1 where the snapshot held them reduced … */
 	uint8_t reduction;		/* … so: 0 mean, 1 sum, 2 max */
 	struct kv_sums_list {
+		bool missing;		/* the snapshot had none of this list, or one that does not go with the rest */
 		uint32_t cols;
 		float *sum;		/* a block [rows][cols] */
 	} *list;			/* [layer * n_heads_kv + head] */
@@ -104,10 +109,12 @@ struct kv_cache {
 	double nll_sum;			/* … and their sum, in order of source index */
 	float *hidden;			/* an array [n_embd], after the final norm; NULL = none */
 	struct kv_queries *queries;	/* [layer] */
+	bool reading;			/* a round of text is being read */
 	struct kv_sums sums[KV_SUMS_KINDS];
 	bool has_round;
 	struct kvs_obsr round;		/* the round in hand, as kv-prefill left it */
 	struct kvs_prov prov;
+	struct kv_buf checkpoint;	/* JSON; empty: none */
 	struct kv_held *other;		/* [n_other] frames that no stage here understands, in the order found */
 	size_t n_other;
 	bool edited;			/* beside the lists something critical will differ from what was read */
@@ -117,6 +124,7 @@ struct kv_cache {
 /* Geometry is copied; no entries, nothing read. */
 enum kv_status kv_cache_new(const struct kvs_geom *g, struct kv_cache **out, struct kv_err *err);
 void kv_cache_free(struct kv_cache *c);
+void kv_cache_swap(struct kv_cache *a, struct kv_cache *b);	/* all of their content */
 
 static inline struct kv_list *
 kv_cache_list(const struct kv_cache *c, unsigned layer, unsigned head)
@@ -137,7 +145,10 @@ enum kv_status kv_rows_load(struct kv_rows *r, struct kv_err *err);
 enum kv_load { KV_LOAD_K = 1, KV_LOAD_V = 2 };
 /* The same for all lists, on the pool; what = enum kv_load. */
 enum kv_status kv_cache_load(struct kv_cache *c, unsigned what, struct kv_pool *pool, struct kv_err *err);
-/* Row r as f32[width]. The rows must be loaded. */
+/*
+ * Row r as f32[width]; what a mask dropped is 0, or rebuilt where the mask says how. Keys are before RoPE unless kv_rows_rotated. The rows
+ * must be loaded.
+ */
 void kv_rows_get(const struct kv_rows *r, uint32_t row, float *out);
 
 /*
@@ -148,7 +159,7 @@ void kv_rows_get(const struct kv_rows *r, uint32_t row, float *out);
 enum kv_status kv_cache_extend(struct kv_cache *c, uint32_t m, struct kv_err *err);
 /* Makes room for m more entries in every list at once, and no more: who knows what will come spares the growing. */
 enum kv_status kv_cache_reserve(struct kv_cache *c, uint32_t m, struct kv_err *err);
-/* Rounds f32[n][width] (rows ld floats apart) into rows first …; KV_EFIT if a finite number would become infinite. */
+/* Rounds f32[n][width] (rows ld floats apart) into the plain rows first …; KV_EFIT if a finite number would become infinite. */
 enum kv_status kv_rows_put(struct kv_rows *r, uint32_t first, uint32_t n, const float *x, size_t ld, struct kv_err *err);
 
 /*
@@ -168,9 +179,15 @@ enum kv_status kv_queries_add(struct kv_cache *c, unsigned layer, uint32_t w, ui
 enum kv_status kv_received_add(struct kv_list *l, uint32_t m, uint32_t window, const double *sum, const double *square, struct kv_err *err);
 
 /*
+ * A round of text begins: what was recorded of the one before goes, sums and has_round. Until it ends kv_cache_extend drops nothing; without
+ * a round in hand every kv_cache_extend is one of its own. end: tail becomes the tokens that were new in it.
+ */
+void kv_cache_begin_round(struct kv_cache *c);
+void kv_cache_end_round(struct kv_cache *c, uint32_t tail);
+
+/*
  * An empty record of the chunk's or the probe's attention over all entries that are there now, sums 0, in the place of any that is there;
- * the caller fills it in. Any entry that comes or goes makes it stale: kv_cache_extend drops both, and the round with them; who evicts calls
- * kv_cache_drop_sums.
+ * the caller fills it in. It stands until the next round begins; who evicts calls kv_cache_drop_sums.
  */
 enum kv_status kv_cache_new_sums(struct kv_cache *c, enum kv_sums_of which, uint32_t queries, uint32_t at, struct kv_err *err);
 void kv_cache_drop_sums(struct kv_cache *c);
@@ -196,5 +213,11 @@ void kv_cache_forget_nll(struct kv_cache *c);
 
 /* A JSON object for people (iNFo) in the place of any that is there; nothing may branch on it. */
 enum kv_status kv_cache_set_info(struct kv_cache *c, const char *json, size_t n, struct kv_err *err);
+/*
+ * What a job says of itself (cKPT) in the snapshots that are written from now on; n = 0: nothing. And what the snapshot had that c was read
+ * from, as long as no round has begun: not ended by 0, or NULL. Packed ones, which nobody here writes, are not looked at.
+ */
+enum kv_status kv_cache_set_checkpoint(struct kv_cache *c, const char *json, size_t n, struct kv_err *err);
+const char *kv_cache_checkpoint(const struct kv_cache *c, size_t *n);
 
 #endif

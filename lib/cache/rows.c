@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cache/parts.h"
+#include "cache/segment_parts.h"
 #include "kvs/codec.h"
 #include "kvs/payload.h"
 #include "util/half.h"
@@ -56,16 +57,15 @@ row_bytes(const struct kv_rows *r)
 	return r->width * kvs_dtype_size(r->dtype);
 }
 
-/* The rows of one held frame: in place if they are stored as they are, else decoded into *scratch, a block for the caller to free. */
-static enum kv_status
-open_held(const struct kv_held *h, const uint8_t **rows, uint8_t **scratch, struct kv_err *err)
+enum kv_status
+kv_held_open(const struct kv_held *h, const uint8_t **raw, uint8_t **scratch, struct kv_err *err)
 {
 	struct kvs_frame f = { .head = h->head, .payload = h->payload };
 	enum kv_status rc;
 
 	*scratch = NULL;
 	if (h->head.codec == KVS_CODEC_RAW) {
-		*rows = h->payload + KVS_ROWS_HEADER;
+		*raw = h->payload;
 		return KV_OK;
 	}
 	if (!(*scratch = kv_block_new((size_t)h->head.raw_len, 1)))
@@ -74,7 +74,7 @@ open_held(const struct kv_held *h, const uint8_t **rows, uint8_t **scratch, stru
 		kv_block_free(*scratch);
 		return rc;
 	}
-	*rows = *scratch + KVS_ROWS_HEADER;
+	*raw = *scratch;
 	return KV_OK;
 }
 
@@ -93,7 +93,7 @@ copy_kept(uint8_t **dst, const uint8_t *rows, size_t size, uint32_t first, uint3
 	}
 }
 
-/* A new block with the rows kept, loaded or straight out of the held frames. */
+/* A new block with the plain rows kept, counted from the first of them, loaded or straight out of the held frames. */
 static enum kv_status
 gather(const struct kv_rows *r, uint32_t n_rows, const uint32_t *keep, uint32_t n, uint8_t **out, struct kv_err *err)
 {
@@ -112,11 +112,11 @@ gather(const struct kv_rows *r, uint32_t n_rows, const uint32_t *keep, uint32_t 
 		enum kv_status rc;
 
 		if (keep[i] - first < rows_here) {
-			if ((rc = open_held(&r->held[h], &rows, &scratch, err)) != KV_OK) {
+			if ((rc = kv_held_open(&r->held[h], &rows, &scratch, err)) != KV_OK) {
 				kv_block_free(data);
 				return rc;
 			}
-			copy_kept(&dst, rows, size, first, rows_here, keep, n, &i);
+			copy_kept(&dst, rows + KVS_ROWS_HEADER, size, first, rows_here, keep, n, &i);
 			kv_block_free(scratch);
 		}
 		first += rows_here;
@@ -137,117 +137,103 @@ kv_rows_replace(struct kv_rows *r, uint8_t *data, uint32_t cap)
 	r->n_held = 0;
 }
 
+/* Rows first … are in data. */
 static void
-close_up(struct kv_rows *r, const uint32_t *keep, uint32_t n)
+close_up(struct kv_rows *r, uint32_t first, const uint32_t *keep, uint32_t n)
 {
 	size_t size = row_bytes(r);
 
 	for (uint32_t i = 0, run; i < n; i += run) {
 		for (run = 1; i + run < n && keep[i + run] == keep[i] + run; run++)
 			;
-		if (keep[i] != i)
-			memmove(r->data + i * size, r->data + keep[i] * size, run * size);
+		if (keep[i] - first != i)
+			memmove(r->data + i * size, r->data + (keep[i] - first) * size, run * size);
 	}
 }
 
 enum kv_status
 kv_rows_keep(struct kv_rows *r, uint32_t n_rows, const uint32_t *keep, uint32_t n, struct kv_err *err)
 {
+	uint32_t front = r->front;
 	enum kv_status rc;
 	uint8_t *data = NULL;
 
-	if (r->data && n >= r->cap / 2) {
-		close_up(r, keep, n);
+	if (front) {
+		if (n < front || keep[front - 1] != front - 1)
+			return kv_rows_keep_segments(r, n_rows, keep, n, err);
+		if ((rc = kv_rows_load(r, err)) != KV_OK)
+			return rc;
+	}
+	if (r->data && n - front >= r->cap / 2) {
+		close_up(r, front, keep + front, n - front);
 		return KV_OK;
 	}
-	if ((rc = gather(r, n_rows, keep, n, &data, err)) == KV_OK)
-		kv_rows_replace(r, data, n);
+	if ((rc = gather(r, n_rows, keep + front, n - front, &data, err)) == KV_OK)
+		kv_rows_replace(r, data, n - front);
 	return rc;
 }
 
 void
 kv_rows_free(struct kv_rows *r)
 {
+	for (size_t i = 0; i < r->n_seg; i++)
+		kv_segment_free(&r->seg[i]);
+	free(r->seg);
+	r->seg = NULL;
+	r->n_seg = r->front = 0;
 	kv_rows_replace(r, NULL, 0);
 }
 
-/* Moves n rows, loaded or held, into a block with room for cap. */
+/* Moves the first n plain rows into a block with room for cap. */
 static enum kv_status
 move_rows(struct kv_rows *r, uint32_t n, uint32_t cap, struct kv_err *err)
 {
 	size_t size = row_bytes(r);
-	uint8_t *data = kv_block_new(cap, size), *dst = data, *scratch;
-	const uint8_t *rows;
-	enum kv_status rc;
+	uint8_t *data = kv_block_new(cap, size);
 
 	if (!data)
 		return kv_fail_mem(err, "rows of the cache");
-	if (r->data)
+	if (n)
 		memcpy(data, r->data, n * size);
-	for (size_t h = 0; h < r->n_held; h++) {
-		size_t bytes = (size_t)r->held[h].head.raw_len - KVS_ROWS_HEADER;
-
-		if ((rc = open_held(&r->held[h], &rows, &scratch, err)) != KV_OK) {
-			kv_block_free(data);
-			return rc;
-		}
-		memcpy(dst, rows, bytes);
-		dst += bytes;
-		kv_block_free(scratch);
-	}
 	kv_rows_replace(r, data, cap);
 	return KV_OK;
 }
 
 enum kv_status
-kv_rows_load(struct kv_rows *r, struct kv_err *err)
-{
-	uint64_t n = 0;
-
-	if (!r->n_held)
-		return KV_OK;
-	for (size_t h = 0; h < r->n_held; h++)
-		n += (r->held[h].head.raw_len - KVS_ROWS_HEADER) / row_bytes(r);
-	return move_rows(r, (uint32_t)n, (uint32_t)n, err);
-}
-
-enum kv_status
 kv_rows_reserve(struct kv_rows *r, uint32_t n, uint32_t need, struct kv_err *err)
 {
-	if (!r->n_held && need <= r->cap)
+	enum kv_status rc;
+
+	if (!r->n_held && need - r->front <= r->cap)
 		return KV_OK;
-	return move_rows(r, n, need > r->cap ? need : r->cap, err);
+	return (rc = kv_rows_load(r, err)) == KV_OK && need - r->front > r->cap ? move_rows(r, n - r->front, need - r->front, err) : rc;
 }
 
 void
-kv_rows_get(const struct kv_rows *r, uint32_t row, float *out)
+kv_numbers_get(const uint8_t *p, unsigned dtype, uint32_t n, float *out)
 {
-	const uint8_t *p = r->data + row * row_bytes(r);
-
-	assert(!r->n_held);
-	switch (r->dtype) {
+	switch (dtype) {
 	case KVS_F32:
-		for (uint32_t i = 0; i < r->width; i++)
+		for (uint32_t i = 0; i < n; i++)
 			out[i] = lef32_get(p + 4 * i);
 		break;
 	case KVS_F16:
-		for (uint32_t i = 0; i < r->width; i++)
+		for (uint32_t i = 0; i < n; i++)
 			out[i] = f16_to_f32(le16_get(p + 2 * i));
 		break;
 	case KVS_BF16:
-		for (uint32_t i = 0; i < r->width; i++)
+		for (uint32_t i = 0; i < n; i++)
 			out[i] = bf16_to_f32(le16_get(p + 2 * i));
 		break;
 	}
 }
 
-/* One row; false if a finite number has become infinite. */
-static bool
-round_row(uint8_t *p, unsigned dtype, const float *x, uint32_t width)
+bool
+kv_numbers_put(uint8_t *p, unsigned dtype, const float *x, uint32_t n)
 {
 	bool good = true;
 
-	for (uint32_t i = 0; i < width; i++) {
+	for (uint32_t i = 0; i < n; i++) {
 		if (dtype == KVS_F32) {
 			lef32_put(p + 4 * i, x[i]);
 			continue;
@@ -262,16 +248,43 @@ round_row(uint8_t *p, unsigned dtype, const float *x, uint32_t width)
 }
 
 enum kv_status
+kv_fail_range(unsigned dtype, struct kv_err *err)
+{
+	return kv_fail(err, KV_EFIT, "a number beyond the range of %s: take --dtype %s", kvs_dtype_name(dtype),
+		dtype == KVS_F16 ? "bf16" : "f32");
+}
+
+/* A row of a segment at full width. */
+static void
+get_widened(const struct kv_rows *r, uint32_t row, float *out)
+{
+	struct kv_segment s = kv_rows_segment_of(r, r->front, row);
+	float x[KVS_MAX_DIM];
+
+	kv_segment_get(&s, row - s.first, s.mask ? x : out);
+	if (s.mask)
+		kv_mask_widen(s.mask, r->dtype, x, out);
+}
+
+void
+kv_rows_get(const struct kv_rows *r, uint32_t row, float *out)
+{
+	assert(!r->n_held);
+	if (row < r->front)
+		get_widened(r, row, out);
+	else
+		kv_numbers_get(r->data + (row - r->front) * row_bytes(r), r->dtype, r->width, out);
+}
+
+enum kv_status
 kv_rows_put(struct kv_rows *r, uint32_t first, uint32_t n, const float *x, size_t ld, struct kv_err *err)
 {
 	size_t size = row_bytes(r);
+	uint32_t at = first - r->front;
 	bool good = true;
 
-	assert(!r->n_held && first <= r->cap && n <= r->cap - first);
+	assert(!r->n_held && first >= r->front && at <= r->cap && n <= r->cap - at);
 	for (uint32_t i = 0; i < n; i++)
-		good &= round_row(r->data + (first + i) * size, r->dtype, x + i * ld, r->width);
-	if (!good)
-		return kv_fail(err, KV_EFIT, "a number beyond the range of %s: take --dtype %s", kvs_dtype_name(r->dtype),
-			r->dtype == KVS_F16 ? "bf16" : "f32");
-	return KV_OK;
+		good &= kv_numbers_put(r->data + (at + i) * size, r->dtype, x + i * ld, r->width);
+	return good ? KV_OK : kv_fail_range(r->dtype, err);
 }

@@ -2,6 +2,7 @@
 #ifndef KV_CACHE_SNAPSHOT_PARTS_H
 #define KV_CACHE_SNAPSHOT_PARTS_H
 
+#include "cache/segments.h"
 #include "cache/snapshot.h"
 #include "kvs/check.h"
 
@@ -20,6 +21,8 @@ struct kv_reading {
 	struct kv_entries *ents;
 	size_t n_ents;
 	uint32_t *ents_of;	/* [list] which of them */
+	struct kv_mask **mask;	/* an array [n_masks] of the list in hand, by id - 1 */
+	size_t n_masks, mask_list;
 	uint8_t *scratch;	/* a block: the payload in hand, unpacked */
 	size_t scratch_size;
 };
@@ -33,8 +36,10 @@ void kv_reading_free(struct kv_reading *rd);
 enum kv_status kv_reading_check(struct kv_reading *rd, const struct kvs_frame *f, const uint8_t **raw, size_t *n, struct kv_err *err);
 /* Takes a frame that was checked into the cache. */
 enum kv_status kv_reading_take(struct kv_reading *rd, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err);
-/* After all ENTS: every list gets its own source indices and positions. */
+/* After all ENTS: every list gets its own source indices and positions; plain rows at its end, if rows are there, are those that will grow. */
 enum kv_status kv_reading_give_entries(struct kv_reading *rd, struct kv_err *err);
+/* After all rows: plain ones at the end are those that will grow. */
+enum kv_status kv_reading_settle_rows(struct kv_reading *rd, struct kv_err *err);
 
 struct kv_writing {
 	const struct kv_cache *cache;

@@ -53,8 +53,9 @@ move(struct passing *p, struct kv_err *err)
 	return KV_OK;
 }
 
+/* At the first frame of data, of this layer. */
 static enum kv_status
-begin(struct passing *p, struct kv_err *err)
+begin(struct passing *p, unsigned layer, struct kv_err *err)
 {
 	enum kv_status rc;
 
@@ -63,7 +64,7 @@ begin(struct passing *p, struct kv_err *err)
 		return KV_OK;
 	if ((rc = move(p, err)) != KV_OK || (rc = kv_writing_head(&p->wr, p->max_raw, err)) != KV_OK)
 		return rc;
-	for (unsigned l = 0; l < p->rd.cache->geom.n_layers; l++)
+	for (unsigned l = 0; l <= layer; l++)	/* those of later layers are still to come */
 		if ((rc = kv_writing_observations(&p->wr, l, err)) != KV_OK)
 			return rc;
 	p->begun = true;
@@ -91,8 +92,7 @@ pass_rows(struct passing *p, const struct kvs_frame *f, const uint8_t *raw, stru
 	if ((rc = kvs_rows_head_get(raw, (size_t)f->head.raw_len, &p->rd.cache->geom, f->head.type == KVS_VALS, &r, err)) != KV_OK)
 		return rc;
 	if (r.rotated && has_moved(&p->rd, &f->head.tag))
-		return kv_fail(err, KV_EFIT, "layer %u head %u: positions are baked into pruned keys; run kv-reposition before kv-prune",
-			(unsigned)f->head.tag.layer, (unsigned)f->head.tag.head);
+		return kv_fail_baked(&p->rd.cache->geom, f->head.tag.layer, f->head.tag.head, p->rd.mask[r.mask - 1], err);
 	return kvs_writer_forward(p->wr.w, f, err);
 }
 
@@ -118,7 +118,7 @@ pass_frame(struct passing *p, const struct kvs_frame *f, const uint8_t *raw, str
 {
 	enum kv_status rc;
 
-	if (is_data(f->head.type) && !p->begun && !p->holds && (rc = begin(p, err)) != KV_OK)
+	if (is_data(f->head.type) && !p->begun && !p->holds && (rc = begin(p, f->head.tag.layer, err)) != KV_OK)
 		return rc;
 	if (!p->begun)
 		return kv_reading_take(&p->rd, f, raw, err);
@@ -126,6 +126,10 @@ pass_frame(struct passing *p, const struct kvs_frame *f, const uint8_t *raw, str
 	case KVS_KEYS:
 	case KVS_VALS:
 		return pass_rows(p, f, raw, err);
+	case KVS_CMSK:
+		if ((rc = kv_reading_take(&p->rd, f, raw, err)) != KV_OK)
+			return rc;
+		return kvs_writer_forward(p->wr.w, f, err);
 	case KVS_OBSQ:
 		return pass_queries(p, f, raw, err);
 	case KVS_OBSA:
@@ -144,7 +148,7 @@ finish(struct passing *p, const struct kvs_reader *r, struct kv_err *err)
 
 	if ((rc = kvs_check_end(p->rd.check, err)) != KV_OK)
 		return rc;
-	if (!p->begun && (rc = move(p, err)) != KV_OK)
+	if (!p->begun && ((rc = kv_reading_settle_rows(&p->rd, err)) != KV_OK || (rc = move(p, err)) != KV_OK))
 		return rc;
 	memcpy(c->digest, kvs_reader_digest(r), sizeof c->digest);
 	if ((rc = p->pass->done(p->pass->arg, c, err)) != KV_OK)

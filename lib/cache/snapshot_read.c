@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cache/parts.h"
+#include "cache/segment_parts.h"
 #include "cache/snapshot_parts.h"
 #include "kvs/check.h"
 #include "kvs/codec.h"
@@ -149,23 +150,101 @@ take_entries(struct kv_reading *rd, struct kvs_tag tag, const uint8_t *raw, size
 	return KV_OK;
 }
 
-static enum kv_status
-take_rows(struct kv_cache *c, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err)
+static void
+free_masks(struct kv_reading *rd)
 {
+	for (size_t i = 0; i < rd->n_masks; i++)
+		kv_mask_free(rd->mask[i]);
+	rd->n_masks = 0;
+}
+
+static enum kv_status
+take_mask(struct kv_reading *rd, struct kvs_tag tag, const uint8_t *raw, size_t n, struct kv_err *err)
+{
+	const struct kvs_geom *g = &rd->cache->geom;
+	size_t list = (size_t)tag.layer * g->n_heads_kv + tag.head;
+	struct kv_mask **p;
+	struct kvs_mask m;
+	enum kv_status rc;
+
+	if (list != rd->mask_list)
+		free_masks(rd);
+	rd->mask_list = list;
+	if ((rc = kvs_mask_get(raw, n, g, tag.layer, &m, err)) != KV_OK)
+		return rc;
+	if (!(p = kv_array_resize(rd->mask, rd->n_masks + 1, sizeof *p)))
+		return kv_fail_mem(err, "masks");
+	rd->mask = p;
+	if ((rc = kv_mask_new(g, tag.layer, m.values, m.bits, &p[rd->n_masks], err)) == KV_OK)
+		rd->n_masks++;
+	return rc;
+}
+
+/* The mask before it is the one that it goes with: so the checks have it. */
+static enum kv_status
+take_map(struct kv_reading *rd, const uint8_t *raw, size_t n, struct kv_err *err)
+{
+	struct kv_mask *mask = rd->mask[rd->n_masks - 1];
+	struct kvs_map m;
+	enum kv_status rc;
+
+	if ((rc = kvs_map_get(raw, n, &rd->cache->geom, &m, err)) != KV_OK)
+		return rc;
+	if (!(mask->map = kv_array_new(n, 1)))
+		return kv_fail_mem(err, "masks");
+	memcpy(mask->map, m.map, n - (size_t)(m.map - raw));
+	mask->map_dtype = m.dtype;
+	return KV_OK;
+}
+
+/* Adds rows to the last segment where they are kept in the same way and it ends with a whole chunk, else as one more. */
+static enum kv_status
+add_segment(struct kv_rows *rows, const struct kv_segment *s, struct kv_err *err)
+{
+	struct kv_segment *last = rows->n_seg ? &rows->seg[rows->n_seg - 1] : NULL, *p;
+
+	if (last && kv_segment_alike(last, s) && last->n % kvs_rows_per_chunk(s->row_bytes) == 0) {
+		last->n += s->n;
+		return KV_OK;
+	}
+	if (!(p = kv_array_resize(rows->seg, rows->n_seg + 1, sizeof *p)))
+		return kv_fail_mem(err, "rows of the cache");
+	rows->seg = p;
+	p[rows->n_seg] = *s;
+	kv_mask_share(p[rows->n_seg++].mask);
+	return KV_OK;
+}
+
+static enum kv_status
+take_rows(struct kv_reading *rd, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err)
+{
+	struct kv_cache *c = rd->cache;
 	bool values = f->head.type == KVS_VALS;
 	struct kv_list *l = kv_cache_list(c, f->head.tag.layer, f->head.tag.head);
 	struct kv_rows *rows = values ? &l->v : &l->k;
+	struct kv_segment s;
 	struct kvs_rows r;
 	enum kv_status rc;
 
 	if ((rc = kvs_rows_head_get(raw, (size_t)f->head.raw_len, &c->geom, values, &r, err)) != KV_OK)
 		return rc;
-	if (r.mask || r.rotated || r.scheme || !kvs_dtype_size(r.dtype))
-		return kv_fail(err, KV_EUNSUP, "pruned or quantised rows: this version reads plain ones");
-	if (rows->n_held && rows->dtype != r.dtype)
-		return kv_fail(err, KV_EUNSUP, "rows of %s behind rows of %s: this version reads lists of one element type",
-			kvs_dtype_name(r.dtype), kvs_dtype_name(rows->dtype));
-	rows->dtype = r.dtype;
+	s = (struct kv_segment){
+		.first = r.first_row, .n = r.n_rows, .dtype = r.dtype, .rotated = r.rotated, .width = r.width, .row_bytes = r.row_bytes,
+		.mask = r.mask ? rd->mask[r.mask - 1] : NULL,
+		.code = { r.scheme, r.bits, r.scale_dtype, r.group, r.residual },
+	};
+	if ((rc = add_segment(rows, &s, err)) != KV_OK)
+		return rc;
+	return kv_held_add(&rows->held, &rows->n_held, f, err);
+}
+
+/* Scales wait among the rows, before theirs. */
+static enum kv_status
+take_scales(struct kv_cache *c, const struct kvs_frame *f, struct kv_err *err)
+{
+	struct kv_list *l = kv_cache_list(c, f->head.tag.layer, f->head.tag.head);
+	struct kv_rows *rows = f->head.tag.chunk >> 31 ? &l->v : &l->k;
+
 	return kv_held_add(&rows->held, &rows->n_held, f, err);
 }
 
@@ -240,11 +319,26 @@ take_received(struct kv_cache *c, const struct kvs_frame *f, const uint8_t *raw,
 	return KV_OK;
 }
 
+/* That it is about the first entries of this list the checks find out as well. */
+static enum kv_status
+take_sums(struct kv_cache *c, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err)
+{
+	struct kvs_obsp o;
+	bool taken;
+	enum kv_status rc;
+
+	if ((rc = kvs_obsp_get(raw, (size_t)f->head.raw_len, &c->geom, &o, err)) != KV_OK ||
+	    (rc = kv_sums_take(c, f->head.tag, &o, &taken, err)) != KV_OK)
+		return rc;
+	return taken ? KV_OK : kv_held_add(&c->other, &c->n_other, f, err);
+}
+
 /* Is it one whose content this library works with? */
 static bool
 is_ours(uint32_t type)
 {
-	return !kvs_is_ancillary(type) || type == KVS_OBSQ || type == KVS_OBSA || type == KVS_OBSN || type == KVS_PROV;
+	return !kvs_is_ancillary(type) || type == KVS_OBSQ || type == KVS_OBSA || type == KVS_OBSP || type == KVS_OBSN ||
+		type == KVS_OBSR || type == KVS_PROV;
 }
 
 static enum kv_status
@@ -269,18 +363,26 @@ take_content(struct kv_reading *rd, const struct kvs_frame *f, const uint8_t *ra
 		return take_entries(rd, f->head.tag, raw, n, err);
 	case KVS_KEYS:
 	case KVS_VALS:
-		return take_rows(c, f, raw, err);
+		return take_rows(rd, f, raw, err);
 	case KVS_OBSQ:
 		return take_queries(rd, f->head.tag.layer, raw, n, err);
 	case KVS_OBSA:
 		return take_received(c, f, raw, err);
+	case KVS_OBSP:
+		return take_sums(c, f, raw, err);
 	case KVS_OBSN:
 		return take_nll(c, raw, n, err);
+	case KVS_OBSR:
+		c->has_round = true;
+		return kvs_obsr_get(raw, n, &c->round, err);
 	case KVS_PROV:
 		return kvs_prov_add_json(&c->prov, raw, n, err);
 	case KVS_CMSK:
+		return take_mask(rd, f->head.tag, raw, n, err);
+	case KVS_CMAP:
+		return take_map(rd, raw, n, err);
 	case KVS_QUNT:
-		return kv_fail(err, KV_EUNSUP, "pruned or quantised rows: this version reads plain ones");
+		return take_scales(c, f, err);
 	default:
 		return kv_fail(err, KV_EUNSUP, "a frame that is not known to this version");
 	}
@@ -348,6 +450,23 @@ kv_reading_give_entries(struct kv_reading *rd, struct kv_err *err)
 }
 
 enum kv_status
+kv_reading_settle_rows(struct kv_reading *rd, struct kv_err *err)
+{
+	const struct kvs_geom *g = &rd->cache->geom;
+	enum kv_status rc;
+
+	for (size_t i = 0; i < (size_t)g->n_layers * g->n_heads_kv; i++) {
+		struct kv_list *l = &rd->cache->list[i];
+
+		kv_rows_find_tail(&l->k);
+		kv_rows_find_tail(&l->v);
+		if ((rc = kv_rows_merge(&l->k, l->n, err)) != KV_OK || (rc = kv_rows_merge(&l->v, l->n, err)) != KV_OK)
+			return rc;
+	}
+	return KV_OK;
+}
+
+enum kv_status
 kv_reading_new(struct kv_reading *rd, struct kv_err *err)
 {
 	*rd = (struct kv_reading){ .check = kvs_check_new() };
@@ -362,6 +481,8 @@ kv_reading_free(struct kv_reading *rd)
 	free(rd->ents);
 	free(rd->ents_of);
 	kv_block_free(rd->scratch);
+	free_masks(rd);
+	free(rd->mask);
 	kv_cache_free(rd->cache);
 	kvs_check_free(rd->check);
 }
@@ -391,7 +512,7 @@ kv_cache_read(struct kvs_reader *r, struct kv_cache **out, struct kv_err *err)
 		goto out;
 	if ((rc = kvs_check_end(rd.check, err)) != KV_OK)
 		goto out;
-	if ((rc = kv_reading_give_entries(&rd, err)) != KV_OK)
+	if ((rc = kv_reading_give_entries(&rd, err)) != KV_OK || (rc = kv_reading_settle_rows(&rd, err)) != KV_OK)
 		goto out;
 	memcpy(rd.cache->digest, kvs_reader_digest(r), sizeof rd.cache->digest);
 	*out = rd.cache;

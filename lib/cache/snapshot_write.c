@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cache/parts.h"
+#include "cache/segment_parts.h"
 #include "cache/snapshot_parts.h"
 #include "kvs/digest.h"
 #include "kvs/payload.h"
@@ -160,31 +161,6 @@ forward(struct kv_writing *wr, const struct kv_held *h, struct kv_err *err)
 }
 
 static enum kv_status
-write_rows(struct kv_writing *wr, const struct kv_rows *r, uint32_t n, uint32_t type, unsigned layer, unsigned head, struct kv_err *err)
-{
-	size_t size = r->width * kvs_dtype_size(r->dtype);
-	uint32_t most = kvs_rows_per_chunk((uint32_t)size);
-	struct kvs_rows desc = { .row_bytes = (uint32_t)size, .width = (uint16_t)r->width, .dtype = r->dtype };
-	enum kv_status rc = KV_OK;
-
-	for (size_t i = 0; i < r->n_held && rc == KV_OK; i++)
-		rc = forward(wr, &r->held[i], err);
-	if (r->n_held)
-		return rc;
-	for (uint32_t first = 0, chunk = 0; first < n && rc == KV_OK; first += most, chunk++) {
-		uint8_t *header = kv_buf_grow(&wr->buf, KVS_ROWS_HEADER);
-
-		desc.first_row = first;
-		desc.n_rows = n - first < most ? n - first : most;
-		if (header)
-			kvs_rows_put(header, &desc);
-		kv_buf_add(&wr->buf, r->data + first * size, desc.n_rows * size);
-		rc = put(wr, type, layer, head, chunk, err);
-	}
-	return rc;
-}
-
-static enum kv_status
 write_nll(struct kv_writing *wr, struct kv_err *err)
 {
 	const struct kv_cache *c = wr->cache;
@@ -227,14 +203,12 @@ place(const struct kvs_head *h)
 	case KVS_OBSA:
 	case KVS_OBSP:
 		return (uint64_t)h->tag.layer << 50 | (uint64_t)(h->type == KVS_OBSP) << 49 | (uint64_t)h->tag.head << 32 | h->tag.chunk;
-	case KVS_OBSR:
-		return BEHIND;
 	case KVS_CKPT:
-		return BEHIND + 1;
+		return BEHIND;
 	case KVS_INFO:
-		return BEHIND + 3;
-	default:
 		return BEHIND + 2;
+	default:
+		return BEHIND + 1;
 	}
 }
 
@@ -257,8 +231,6 @@ still_true(const struct kv_cache *c, bool edited, const struct kvs_head *h)
 	case KVS_OBSA:
 	case KVS_OBSP:
 		return !kv_cache_list(c, h->tag.layer, h->tag.head)->changed;
-	case KVS_OBSR:
-		return true;
 	default:
 		return !edited || kvs_is_safe_to_copy(h->type);
 	}
@@ -312,6 +284,43 @@ write_received(struct kv_writing *wr, unsigned layer, unsigned head, struct kv_e
 	return put(wr, KVS_OBSA, layer, head, 0, err);
 }
 
+static enum kv_status
+write_sums(struct kv_writing *wr, unsigned layer, unsigned head, struct kv_err *err)
+{
+	const struct kv_cache *c = wr->cache;
+	enum kv_status rc = KV_OK;
+
+	for (uint32_t which = 0; which < KV_SUMS_KINDS && rc == KV_OK; which++) {
+		struct kvs_head h = { .type = KVS_OBSP, .tag = { (uint16_t)layer, (uint16_t)head, which } };
+
+		if ((rc = write_others(wr, place(&h), err)) == KV_OK &&
+		    (rc = kv_sums_put(c, which, (size_t)layer * c->geom.n_heads_kv + head, &wr->buf, err)) == KV_OK &&
+		    (wr->buf.len || wr->buf.failed))
+			rc = put(wr, KVS_OBSP, layer, head, which, err);
+	}
+	return rc;
+}
+
+static enum kv_status
+write_round(struct kv_writing *wr, struct kv_err *err)
+{
+	if (!wr->cache->has_round)
+		return KV_OK;
+	kvs_obsr_put(&wr->buf, &wr->cache->round);
+	return put(wr, KVS_OBSR, KVS_ALL, KVS_ALL, 0, err);
+}
+
+static enum kv_status
+write_checkpoint(struct kv_writing *wr, struct kv_err *err)
+{
+	const struct kv_buf *b = &wr->cache->checkpoint;
+
+	if (!b->len)
+		return KV_OK;
+	kv_buf_add(&wr->buf, b->p, b->len);
+	return put(wr, KVS_CKPT, KVS_ALL, KVS_ALL, 0, err);
+}
+
 enum kv_status
 kv_writing_queries(struct kv_writing *wr, unsigned layer, struct kv_err *err)
 {
@@ -336,6 +345,9 @@ kv_writing_observations(struct kv_writing *wr, unsigned layer, struct kv_err *er
 		if ((rc = write_others(wr, place(&(struct kvs_head){ .type = KVS_OBSA, .tag = { (uint16_t)layer, (uint16_t)h, 0 } }), err)) != KV_OK ||
 			(rc = write_received(wr, layer, h, err)) != KV_OK)
 			return rc;
+	for (unsigned h = 0; h < c->geom.n_heads_kv; h++)
+		if ((rc = write_sums(wr, layer, h, err)) != KV_OK)
+			return rc;
 	return write_others(wr, (uint64_t)(layer + 1) << 50, err);
 }
 
@@ -348,8 +360,7 @@ write_layer(struct kv_writing *wr, unsigned layer, struct kv_err *err)
 	for (unsigned h = 0; h < c->geom.n_heads_kv && rc == KV_OK; h++) {
 		const struct kv_list *l = kv_cache_list(c, layer, h);
 
-		if ((rc = write_rows(wr, &l->k, l->n, KVS_KEYS, layer, h, err)) == KV_OK)
-			rc = write_rows(wr, &l->v, l->n, KVS_VALS, layer, h, err);
+		rc = kv_list_write(l, &c->geom, layer, h, wr->w, &wr->buf, err);
 	}
 	return rc;
 }
@@ -373,6 +384,24 @@ max_u64(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
+/* The most frames that rows can make, and a length that none of their scales and maps has. */
+static void
+rows_promise(const struct kv_rows *r, uint32_t n, uint64_t *frames, uint64_t *most)
+{
+	struct kv_rows_bytes bytes = kv_rows_bytes(r, n);
+
+	*frames += r->n_held;
+	for (size_t i = 0; i < r->n_held; i++)
+		*most = max_u64(*most, r->held[i].head.raw_len);
+	for (size_t i = 0; i < kv_rows_segments(r, n); i++) {
+		struct kv_segment s = kv_rows_segment(r, n, i);
+
+		*frames += 2 + 2 * (1 + (uint64_t)s.n / kvs_rows_per_chunk(s.row_bytes));
+	}
+	*most = max_u64(*most, 64 + bytes.scales + 4 * (uint64_t)n);
+	*most = max_u64(*most, 64 + bytes.masks);
+}
+
 /* The writer's promise: no payload will be longer, the index of all frames included. */
 static uint64_t
 longest_payload(const struct kv_writing *wr)
@@ -386,6 +415,7 @@ longest_payload(const struct kv_writing *wr)
 	most = max_u64(most, 16 + 8 * (uint64_t)c->tokens.n_sparse + 4 * (uint64_t)KVS_TOKS_DENSE);
 	most = max_u64(most, 32 + 8 * (uint64_t)c->nll.n_sparse + 4 * (uint64_t)c->nll.n);
 	most = max_u64(most, 8 * (uint64_t)kv_cache_longest(c));
+	most = max_u64(most, c->checkpoint.len);
 	frames += c->tokens.n / KVS_TOKS_DENSE + 1;
 	for (unsigned l = 0; l < g->n_layers; l++)
 		most = max_u64(most, KVS_ALIGN + 16 + (8 + 4 * (uint64_t)g->n_heads * g->d_k) * c->queries[l].w);
@@ -393,9 +423,11 @@ longest_payload(const struct kv_writing *wr)
 		const struct kv_list *l = &c->list[i];
 
 		most = max_u64(most, l->received ? 64 + 12 * (uint64_t)l->n : 0);
-		frames += 5 + l->k.n_held + l->v.n_held;
-		frames += l->n / kvs_rows_per_chunk((uint32_t)(l->k.width * kvs_dtype_size(l->k.dtype)));
-		frames += l->n / kvs_rows_per_chunk((uint32_t)(l->v.width * kvs_dtype_size(l->v.dtype)));
+		for (unsigned which = 0; which < KV_SUMS_KINDS; which++)
+			most = max_u64(most, c->sums[which].there ? 64 + 4 * (uint64_t)c->sums[which].rows * c->sums[which].list[i].cols : 0);
+		frames += 5;
+		rows_promise(&l->k, l->n, &frames, &most);
+		rows_promise(&l->v, l->n, &frames, &most);
 	}
 	for (size_t i = 0; i < wr->n_other; i++)
 		most = max_u64(most, wr->other[i]->head.raw_len);
@@ -430,6 +462,10 @@ kv_writing_tail(struct kv_writing *wr, struct kv_err *err)
 	enum kv_status rc;
 
 	if ((rc = write_nll(wr, err)) != KV_OK)
+		return rc;
+	if ((rc = write_round(wr, err)) != KV_OK)
+		return rc;
+	if ((rc = write_checkpoint(wr, err)) != KV_OK)
 		return rc;
 	/* Some may have come since the head was written. */
 	if ((rc = sort_others(wr, err)) != KV_OK)

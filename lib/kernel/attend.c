@@ -1,61 +1,43 @@
-/*
- * Attention of a batch, a tile of queries at a time against blocks of keys, with a running maximum and sum (FlashAttention): the
- * scores of a tile never take more than one block. The query heads of a kv head stand in one tile, its keys are turned once for all.
- */
-#include "kernel/attend.h"
+/* Attention of a batch: what goes in tiles and blocks, in which order, and where the sums go. The same for all levels. */
+#include "kernel/attend_batch.h"
 
-#include <cblas.h>
 #include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kernel/clones.h"
 #include "kernel/expf.h"
-#include "kernel/generic.h"
 #include "util/mem.h"
 
 enum {
-	TILE = 192,	/* rows (tokens times query heads of the group) of a tile, about */
-	BLOCK = 512,	/* keys of a block */
-	PREPARE = 256,	/* keys in one item of conversion */
-	STORED = 1 << 22,	/* weights that a tile keeps, at most, until they can be summed */
-	WAVE = 16,	/* tiles whose sums are kept apart, so that they can be added in order */
-	FOLD = 4,	/* tokens whose weights are added in f32, before they go into a sum in f64 */
-	PIECE = 4096,	/* entries in one item of adding up */
+	BLOCK = KV_ATTN_BLOCK,
+	ROWS = 192,		/* of a tile, about */
+	PREPARE = 256,		/* entries in one item of packing */
+	STORED = 1 << 18,	/* weights that a tile keeps, at most, until they can be summed: about a cache */
+	WAVE = 16,		/* tiles whose sums are kept apart, so that they can be added in order */
+	PIECE = 4096,		/* entries in one item of adding up */
 };
 
-/* The work on one kv head. */
-struct group {
-	const struct kv_attn *a;
-	const struct kv_attn_list *l;
-	const float *q;		/* [m][heads][d_k], at the group's first head */
-	size_t m, heads;	/* heads: of the group */
-	float *out;		/* [m][heads][d_v], likewise */
-	struct kv_span *see;	/* [m] */
-	struct kv_span all;	/* what any query sees */
-	float *k, *v;		/* [all.to - all.from][d_k], [d_v]: f32, keys turned */
-	size_t tokens;		/* of a tile */
-	struct tile *tile;	/* [threads] */
+struct batch {
+	struct kv_attn_group g;
+	const struct kv_attn_level *how;
+	size_t tokens;			/* of a tile */
+	size_t wave;			/* the first tile of the wave in hand */
+	size_t tiles;			/* and how many it has */
+	struct kv_attn_tile *tile;	/* [threads] */
 	const struct kv_attn_sums *to;	/* what the list's entries received; NULL: not asked for */
-	size_t first, tiles;	/* the wave in hand */
-	double *part;		/* [WAVE][parts][all.to - all.from] sums of each of its tiles; NULL: not asked for */
-	size_t parts;		/* sum and square if they are wanted, then by_head if it is */
+	size_t parts;			/* sums of an entry: two if their mean is wanted, one for each head if those are */
+	double *part;			/* [WAVE][parts][n] sums of each of the wave's tiles; NULL: one thread does them in order */
 };
 
-struct tile {
-	size_t rows, blocks;	/* blocks whose weights are kept: 1, or all if sums are asked for */
-	float *q;		/* [rows][d_k] row = token * heads + head */
-	float *s;		/* [blocks][rows][BLOCK] scores, then weights … */
-	float *then;		/* [blocks][rows] … relative to this maximum */
-	float *o;		/* [rows][d_v] weighted values so far … */
-	float *top;		/* [rows] … relative to this maximum */
-	double *sum;		/* [rows] of the weights */
-	float *share;		/* [rows] what a weight counts: 1 / the row's sum, at the row's maximum */
-	float *mean;		/* [FOLD][BLOCK] */
-};
+static size_t
+round_up(size_t n, size_t to)
+{
+	return (n + to - 1) / to * to;
+}
 
 static void
-tile_free(struct tile *t)
+tile_free(struct kv_attn_tile *t)
 {
 	kv_block_free(t->q);
 	kv_block_free(t->s);
@@ -64,252 +46,215 @@ tile_free(struct tile *t)
 	kv_block_free(t->top);
 	kv_block_free(t->sum);
 	kv_block_free(t->share);
-	kv_block_free(t->mean);
+	kv_block_free(t->scratch);
 }
 
 static bool
-tile_new(struct tile *t, size_t rows, size_t blocks, size_t d_k, size_t d_v)
+tile_new(struct kv_attn_tile *t, const struct kv_attn *a, const struct kv_attn_level *how, size_t rows, size_t blocks)
 {
+	rows = round_up(rows, how->rows);
 	t->rows = rows;
 	t->blocks = blocks;
-	t->q = kv_block_new(rows, d_k * sizeof *t->q);
-	t->s = kv_block_new(blocks * rows, BLOCK * sizeof *t->s);
+	t->q = kv_block_new(rows, a->d_k * sizeof *t->q);
+	t->s = kv_block_new(blocks * rows, KV_ATTN_LD * sizeof *t->s);
 	t->then = kv_block_new(blocks, rows * sizeof *t->then);
-	t->o = kv_block_new(rows, d_v * sizeof *t->o);
+	t->o = kv_block_new(rows, round_up(a->d_v, how->lanes) * sizeof *t->o);
 	t->top = kv_block_new(rows, sizeof *t->top);
 	t->sum = kv_block_new(rows, sizeof *t->sum);
 	t->share = kv_block_new(rows, sizeof *t->share);
-	t->mean = kv_block_new(FOLD, BLOCK * sizeof *t->mean);
-	return t->q && t->s && t->then && t->o && t->top && t->sum && t->share && t->mean;
+	t->scratch = kv_block_new(how->panel, (a->d_k > a->d_v ? a->d_k : a->d_v) * sizeof *t->scratch);
+	return t->q && t->s && t->then && t->o && t->top && t->sum && t->share && t->scratch;
 }
 
 static void
 prepare(void *arg, size_t item, unsigned thread)
 {
-	const struct group *g = arg;
-	struct kv_span s = { g->all.from + item * PREPARE, g->all.from + (item + 1) * PREPARE };
+	const struct batch *b = arg;
+	struct kv_span s = { b->g.all.from + item * PREPARE, b->g.all.from + (item + 1) * PREPARE };
 
-	(void)thread;
-	if (s.to > g->all.to)
-		s.to = g->all.to;
-	kv_attn_keys(g->a, g->l, s, g->k + item * PREPARE * g->a->d_k);
-	kv_attn_values(g->a, g->l, s, g->v + item * PREPARE * g->a->d_v);
+	s.to = s.to < b->g.all.to ? s.to : b->g.all.to;
+	b->how->pack(&b->g, s, b->tile[thread].scratch);
 }
 
 KV_CLONES static void
-scale_row(float *o, size_t n, float by)
+scale_row(const float *x, size_t n, float by, float *y)
 {
 	for (size_t i = 0; i < n; i++)
-		o[i] *= by;
+		y[i] = x[i] * by;
 }
 
-/* Scores s [n] of one row become weights; those outside [from, to) become 0. What was summed before is brought to the new maximum. */
-static void
-soften(const struct kv_attn *a, float *s, size_t n, size_t from, size_t to, float *top, double *sum, float *o)
+KV_CLONES static void
+add_row(const double *x, size_t n, double *y)
 {
-	float highest;
-
-	if (from >= to) {
-		memset(s, 0, n * sizeof *s);
-		return;
-	}
-	memset(s, 0, from * sizeof *s);
-	memset(s + to, 0, (n - to) * sizeof *s);
-	if (a->softcap > 0)
-		kv_attn_soft_cap(s + from, to - from, a->softcap);
-	highest = kv_attn_top(s + from, to - from);
-	if (highest > *top) {
-		float by = kv_expf(*top - highest);
-
-		*sum *= (double)by;
-		scale_row(o, a->d_v, by);
-		*top = highest;
-	}
-	*sum += kv_attn_exp(s + from, to - from, *top);
+	for (size_t i = 0; i < n; i++)
+		y[i] += x[i];
 }
 
-static size_t
-clip(size_t x, size_t at, size_t n)
+struct kv_span
+kv_attn_who(const struct kv_attn_group *g, const struct kv_attn_tile *t, size_t at, size_t n)
 {
-	return x <= at ? 0 : x - at < n ? x - at : n;
+	const struct kv_span *see = g->see + t->first;
+	struct kv_span who = { 0, t->tokens };
+
+	while (who.from < who.to && see[who.from].to <= at)
+		who.from++;
+	while (who.from < who.to && see[who.to - 1].from >= at + n)
+		who.to--;
+	return who;
 }
 
-/* Block b of keys, ranks at … at + n - 1, for the tokens first … first + tokens - 1 of a tile. */
+void
+kv_attn_shares(const struct kv_attn_group *g, struct kv_attn_tile *t, struct kv_span tokens, size_t b)
+{
+	const float *then = t->then + b * t->rows;
+
+	for (size_t r = tokens.from * g->heads; r < tokens.to * g->heads; r++)
+		t->share[r] = t->sum[r] > 0 ? kv_expf(then[r] - t->top[r]) / (float)t->sum[r] : 0;
+}
+
+/* The sums of tile number i of a wave. */
+static struct kv_attn_sums
+part_of(const struct batch *b, size_t i)
+{
+	size_t n = b->g.l->n;
+	double *p = b->part + i * b->parts * n;
+	struct kv_attn_sums s = { 0 };
+
+	if (b->to->sum) {
+		s.sum = p;
+		s.square = p + n;
+		p += 2 * n;
+	}
+	if (b->to->by_head)
+		s.by_head = p;
+	return s;
+}
+
 static void
-attend_block(const struct group *g, struct tile *t, size_t first, size_t tokens, size_t b, size_t at, size_t n)
+tile_begin(const struct kv_attn_group *g, struct kv_attn_tile *t, size_t lanes)
 {
 	const struct kv_attn *a = g->a;
-	blasint rows = (blasint)(tokens * g->heads), d_k = (blasint)a->d_k, d_v = (blasint)a->d_v;
-	const float *k = g->k + (at - g->all.from) * a->d_k, *v = g->v + (at - g->all.from) * a->d_v;
-	float *s = t->s + b % t->blocks * t->rows * BLOCK;
+	size_t rows = t->tokens * g->heads;
 
-	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, (blasint)n, d_k, a->scale, t->q, d_k, k, d_k, 0, s, BLOCK);
-	for (size_t r = 0; r < tokens * g->heads; r++) {
-		struct kv_span see = g->see[first + r / g->heads];
-
-		soften(a, s + r * BLOCK, n, clip(see.from, at, n), clip(see.to, at, n), &t->top[r], &t->sum[r], t->o + r * a->d_v);
-		t->then[b % t->blocks * t->rows + r] = t->top[r];
-	}
-	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, d_v, (blasint)n, 1, s, BLOCK, v, d_v, 1, t->o, d_v);
-}
-
-/* sum and square [n] take FOLD tokens' weights, mean [FOLD][BLOCK]. */
-KV_CLONES static void
-fold(const float *mean, size_t n, double *sum, double *square)
-{
-	const float *a = mean, *b = mean + BLOCK, *c = mean + 2 * BLOCK, *d = mean + 3 * BLOCK;
-
-	for (size_t j = 0; j < n; j++) {
-		sum[j] += (double)((a[j] + b[j]) + (c[j] + d[j]));
-		square[j] += (double)((a[j] * a[j] + b[j] * b[j]) + (c[j] * c[j] + d[j] * d[j]));
-	}
-}
-
-/* sum [n] += share_i w_i over so many tokens, whose rows stand ld apart; FOLD of them in f32. */
-KV_CLONES static void
-add_head(const float *w, size_t ld, const float *share, size_t apart, size_t tokens, size_t n, double *sum)
-{
-	for (size_t i = 0; i < tokens; i += FOLD) {
-		const float *a = w + i * ld, *b = i + 1 < tokens ? a + ld : a, *c = i + 2 < tokens ? a + 2 * ld : a, *d = i + 3 < tokens ? a + 3 * ld : a;
-		float sa = share[i * apart], sb = b == a ? 0 : share[(i + 1) * apart], sc = c == a ? 0 : share[(i + 2) * apart];
-		float sd = d == a ? 0 : share[(i + 3) * apart];
-
-		for (size_t j = 0; j < n; j++)
-			sum[j] += (double)((sa * a[j] + sb * b[j]) + (sc * c[j] + sd * d[j]));
-	}
-}
-
-/* What the n entries of block b receive from a tile of so many tokens, now that all maxima and sums are known; part [parts], ld apart. */
-static void
-sum_block(const struct group *g, const struct tile *t, size_t tokens, size_t b, size_t n, double *part, size_t ld)
-{
-	const float *s = t->s + b * t->rows * BLOCK, *then = t->then + b * t->rows;
-	size_t by_head = g->to->sum ? 2 : 0;
-
-	_Static_assert(FOLD == 4, "fold and add_head take four");
-	for (size_t r = 0; r < tokens * g->heads; r++)
-		t->share[r] = t->sum[r] > 0 ? kv_expf(then[r] - t->top[r]) / (float)t->sum[r] : 0;
-	for (size_t h = 0; g->to->by_head && h < g->heads; h++)
-		add_head(s + h * BLOCK, g->heads * BLOCK, t->share + h, g->heads, tokens, n, part + (by_head + h) * ld);
-	for (size_t i = 0; g->to->sum && i < tokens; i += FOLD) {
-		for (size_t k = 0; k < FOLD; k++)
-			if (i + k < tokens)
-				kv_attn_mean(s + (i + k) * g->heads * BLOCK, BLOCK, g->heads, t->share + (i + k) * g->heads, n, t->mean + k * BLOCK);
-			else
-				memset(t->mean + k * BLOCK, 0, n * sizeof *t->mean);
-		fold(t->mean, n, part, part + ld);
+	for (size_t i = 0; i < t->tokens; i++)
+		scale_row(g->q + (t->first + i) * a->heads * a->d_k, g->heads * a->d_k, a->scale, t->q + i * g->heads * a->d_k);
+	memset(t->q + rows * a->d_k, 0, (t->rows - rows) * a->d_k * sizeof *t->q);
+	memset(t->o, 0, t->rows * round_up(a->d_v, lanes) * sizeof *t->o);
+	for (size_t r = 0; r < t->rows; r++) {
+		t->top[r] = -FLT_MAX;
+		t->sum[r] = 0;
 	}
 }
 
 static void
-sum_tile(const struct group *g, const struct tile *t, size_t tokens, struct kv_span see, double *part)
+tile_end(const struct kv_attn_group *g, const struct kv_attn_tile *t, size_t lanes)
 {
-	size_t n = g->all.to - g->all.from;
+	const struct kv_attn *a = g->a;
 
-	memset(part, 0, g->parts * n * sizeof *part);
-	for (size_t at = see.from, b = 0; at < see.to; at += BLOCK, b++)
-		sum_block(g, t, tokens, b, see.to - at < BLOCK ? see.to - at : BLOCK, part + (at - g->all.from), n);
+	for (size_t r = 0; r < t->tokens * g->heads; r++)
+		scale_row(t->o + r * round_up(a->d_v, lanes), a->d_v, t->sum[r] > 0 ? (float)(1 / t->sum[r]) : 0,
+			g->out + (t->first + r / g->heads) * a->heads * a->d_v + r % g->heads * a->d_v);
 }
 
 static void
 attend_tile(void *arg, size_t item, unsigned thread)
 {
-	const struct group *g = arg;
-	const struct kv_attn *a = g->a;
-	struct tile *t = &g->tile[thread];
-	size_t first = (g->first + item) * g->tokens, tokens = g->m - first < g->tokens ? g->m - first : g->tokens;
-	struct kv_span see = g->see[first];
+	const struct batch *b = arg;
+	const struct kv_attn_group *g = &b->g;
+	struct kv_attn_tile *t = &b->tile[thread];
+	struct kv_attn_block x = { 0 };
+	struct kv_attn_sums to;
+	size_t begin, end;
 
-	for (size_t i = 0; i < tokens; i++) {
-		memcpy(t->q + i * g->heads * a->d_k, g->q + (first + i) * a->heads * a->d_k, g->heads * a->d_k * sizeof *t->q);
-		if (g->see[first + i].from < see.from)
-			see.from = g->see[first + i].from;
-		if (g->see[first + i].to > see.to)
-			see.to = g->see[first + i].to;
+	t->first = (b->wave + item) * b->tokens;
+	t->tokens = g->m - t->first < b->tokens ? g->m - t->first : b->tokens;
+	begin = g->all.from + (g->see[t->first].from - g->all.from) / b->how->panel * b->how->panel;
+	end = g->see[t->first + t->tokens - 1].to;
+	tile_begin(g, t, b->how->lanes);
+	for (x.at = begin; x.at < end; x.at += BLOCK, x.b++) {
+		x.n = end - x.at < BLOCK ? end - x.at : BLOCK;
+		b->how->attend(g, t, x);
 	}
-	memset(t->o, 0, tokens * g->heads * a->d_v * sizeof *t->o);
-	for (size_t r = 0; r < tokens * g->heads; r++) {
-		t->top[r] = -FLT_MAX;
-		t->sum[r] = 0;
+	tile_end(g, t, b->how->lanes);
+	if (!b->to)
+		return;
+	to = b->part ? part_of(b, item) : *b->to;
+	if (b->part)
+		memset(b->part + item * b->parts * g->l->n, 0, b->parts * g->l->n * sizeof *b->part);
+	for (x = (struct kv_attn_block){ .at = begin }; x.at < end; x.at += BLOCK, x.b++) {
+		x.n = end - x.at < BLOCK ? end - x.at : BLOCK;
+		b->how->receive(g, t, x, &to);
 	}
-	for (size_t at = see.from, b = 0; at < see.to; at += BLOCK, b++)
-		attend_block(g, t, first, tokens, b, at, see.to - at < BLOCK ? see.to - at : BLOCK);
-	for (size_t r = 0; r < tokens * g->heads; r++)
-		if (t->sum[r] > 0)
-			scale_row(t->o + r * a->d_v, a->d_v, (float)(1 / t->sum[r]));
-	for (size_t i = 0; i < tokens; i++)
-		memcpy(g->out + (first + i) * a->heads * a->d_v, t->o + i * g->heads * a->d_v, g->heads * a->d_v * sizeof *t->o);
-	if (g->part)
-		sum_tile(g, t, tokens, see, g->part + item * g->parts * (g->all.to - g->all.from));
-}
-
-/* Where sum p of the list goes. */
-static double *
-sum_of(const struct group *g, size_t p)
-{
-	if (g->to->sum && p < 2)
-		return (p ? g->to->square : g->to->sum) + g->all.from;
-	return g->to->by_head + (p - (g->to->sum ? 2 : 0)) * g->l->n + g->all.from;
 }
 
 /* Adds the sums of a wave's tiles, in their order, to those of the list. */
 static void
 gather(void *arg, size_t item, unsigned thread)
 {
-	const struct group *g = arg;
-	size_t n = g->all.to - g->all.from, end = (item + 1) * PIECE < n ? (item + 1) * PIECE : n;
+	const struct batch *b = arg;
+	size_t all = b->g.l->n, at = item * PIECE, n = all - at < PIECE ? all - at : PIECE;
 
 	(void)thread;
-	for (size_t t = 0; t < g->tiles; t++)
-		for (size_t p = 0; p < g->parts; p++) {
-			const double *part = g->part + (t * g->parts + p) * n;
-			double *sum = sum_of(g, p);
+	for (size_t t = 0; t < b->tiles; t++) {
+		struct kv_attn_sums part = part_of(b, t);
 
-			for (size_t j = item * PIECE; j < end; j++)
-				sum[j] += part[j];
+		if (part.sum) {
+			add_row(part.sum + at, n, b->to->sum + at);
+			add_row(part.square + at, n, b->to->square + at);
 		}
+		for (size_t h = 0; part.by_head && h < b->g.heads; h++)
+			add_row(part.by_head + h * all + at, n, b->to->by_head + h * all + at);
+	}
 }
 
 static void
-attend_tiles(struct kv_pool *pool, struct group *g)
+attend_tiles(struct kv_pool *pool, struct batch *b)
 {
-	size_t n = g->all.to - g->all.from, all = (g->m + g->tokens - 1) / g->tokens, wave = g->part ? WAVE : all;
+	size_t all = (b->g.m + b->tokens - 1) / b->tokens, most = b->part ? WAVE : all;
 
-	for (g->first = 0; g->first < all; g->first += wave) {
-		g->tiles = all - g->first < wave ? all - g->first : wave;
-		kv_pool_run(pool, g->tiles, attend_tile, g);
-		if (g->part)
-			kv_pool_run(pool, (n + PIECE - 1) / PIECE, gather, g);
+	for (b->wave = 0; b->wave < all; b->wave += most) {
+		b->tiles = all - b->wave < most ? all - b->wave : most;
+		kv_pool_run(pool, b->tiles, attend_tile, b);
+		if (b->part)
+			kv_pool_run(pool, (b->g.l->n + PIECE - 1) / PIECE, gather, b);
 	}
 }
 
-static bool
-attend_group(struct kv_pool *pool, struct group *g)
+static void
+look(struct kv_attn_group *g)
 {
-	size_t n;
-	bool done;
-
 	g->all = (struct kv_span){ SIZE_MAX, 0 };
 	for (size_t i = 0; i < g->m; i++) {
 		g->see[i] = kv_attn_visible(g->a, g->l, i);
-		if (g->see[i].from < g->all.from)
-			g->all.from = g->see[i].from;
-		if (g->see[i].to > g->all.to)
-			g->all.to = g->see[i].to;
+		g->all.from = g->see[i].from < g->all.from ? g->see[i].from : g->all.from;
+		g->all.to = g->see[i].to > g->all.to ? g->see[i].to : g->all.to;
 	}
 	if (g->all.from > g->all.to)
 		g->all.from = g->all.to;
+}
+
+static bool
+attend_group(struct kv_pool *pool, struct batch *b)
+{
+	struct kv_attn_group *g = &b->g;
+	size_t n, padded;
+	bool done, apart;
+
+	look(g);
 	n = g->all.to - g->all.from;
-	g->k = kv_block_new(n, g->a->d_k * sizeof *g->k);
-	g->v = kv_block_new(n, g->a->d_v * sizeof *g->v);
-	g->part = g->to ? kv_block_new(n, WAVE * g->parts * sizeof *g->part) : NULL;
-	if ((done = g->k && g->v && (g->part || !g->to))) {
-		kv_pool_run(pool, (n + PREPARE - 1) / PREPARE, prepare, g);
-		attend_tiles(pool, g);
+	padded = round_up(n, b->how->panel);
+	b->parts = b->to ? (b->to->sum ? 2 : 0) + (b->to->by_head ? g->heads : 0) : 0;
+	g->k = kv_block_new(padded, g->a->d_k * sizeof *g->k);
+	g->v = kv_block_new(n, round_up(g->a->d_v, b->how->lanes) * sizeof *g->v);
+	apart = b->to && kv_pool_threads(pool) > 1;
+	b->part = apart ? kv_block_new(g->l->n, WAVE * b->parts * sizeof *b->part) : NULL;
+	if ((done = g->k && g->v && (b->part || !apart))) {
+		kv_pool_run(pool, (n + PREPARE - 1) / PREPARE, prepare, b);
+		attend_tiles(pool, b);
 	}
 	kv_block_free(g->k);
 	kv_block_free(g->v);
-	kv_block_free(g->part);
+	kv_block_free(b->part);
 	return done;
 }
 
@@ -317,7 +262,7 @@ attend_group(struct kv_pool *pool, struct group *g)
 static size_t
 size_tile(const struct kv_attn *a, size_t heads, size_t *blocks)
 {
-	size_t tokens = heads < TILE ? TILE / heads : 1, most = 1;
+	size_t tokens = heads < ROWS ? ROWS / heads : 1, most = 1;
 
 	*blocks = 1;
 	if (!a->received)
@@ -331,33 +276,29 @@ size_tile(const struct kv_attn *a, size_t heads, size_t *blocks)
 }
 
 bool
-kv_generic_attend(struct kv_pool *pool, const struct kv_attn *a, const float *q, size_t m, float *out)
+kv_attend_batch(struct kv_pool *pool, const struct kv_attn *a, const struct kv_attn_level *how, const float *q, size_t m, float *out)
 {
-	struct group g = { .a = a, .m = m, .heads = a->heads / a->kv_heads };
+	struct batch b = { .g = { .a = a, .m = m, .heads = a->heads / a->kv_heads }, .how = how };
 	unsigned threads = kv_pool_threads(pool);
 	size_t blocks;
 	bool done = true;
 
-	openblas_set_num_threads(1);
-	if (m == 1)
-		return kv_attend_one(pool, a, &kv_attn_generic, q, out);
-	g.tokens = size_tile(a, g.heads, &blocks);
-	g.see = kv_array_new(m, sizeof *g.see);
-	g.tile = kv_array_new(threads, sizeof *g.tile);
-	for (unsigned i = 0; g.tile && i < threads; i++)
-		done &= tile_new(&g.tile[i], g.tokens * g.heads, blocks, a->d_k, a->d_v);
-	done &= g.see && g.tile;
+	b.tokens = size_tile(a, b.g.heads, &blocks);
+	b.g.see = kv_array_new(m, sizeof *b.g.see);
+	b.tile = kv_array_new(threads, sizeof *b.tile);
+	for (unsigned i = 0; b.tile && i < threads; i++)
+		done &= tile_new(&b.tile[i], a, how, b.tokens * b.g.heads, blocks);
+	done &= b.g.see && b.tile;
 	for (size_t h = 0; done && h < a->kv_heads; h++) {
-		g.l = &a->list[h];
-		g.q = q + h * g.heads * a->d_k;
-		g.out = out + h * g.heads * a->d_v;
-		g.to = a->received ? &a->received[h] : NULL;
-		g.parts = g.to ? (g.to->sum ? 2 : 0) + (g.to->by_head ? g.heads : 0) : 0;
-		done = attend_group(pool, &g);
+		b.g.l = &a->list[h];
+		b.g.q = q + h * b.g.heads * a->d_k;
+		b.g.out = out + h * b.g.heads * a->d_v;
+		b.to = a->received ? &a->received[h] : NULL;
+		done = attend_group(pool, &b);
 	}
-	for (unsigned i = 0; g.tile && i < threads; i++)
-		tile_free(&g.tile[i]);
-	free(g.tile);
-	free(g.see);
+	for (unsigned i = 0; b.tile && i < threads; i++)
+		tile_free(&b.tile[i]);
+	free(b.tile);
+	free(b.g.see);
 	return done;
 }

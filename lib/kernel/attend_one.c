@@ -11,7 +11,7 @@
 #include "kernel/expf.h"
 #include "util/mem.h"
 
-enum { CHUNK = 256 };
+enum { CHUNK = KV_ATTN_CHUNK };
 
 struct one {
 	const struct kv_attn *a;
@@ -48,13 +48,12 @@ products(const float *q, const float *rows, size_t n, size_t d, float scale, flo
 	}
 }
 
-/* o [d] = sum of p_j rows_j, in order of j */
+/* o [d] += sum of p_j rows_j, in order of j */
 KV_CLONES static void
 weigh(const float *p, const float *rows, size_t n, size_t d, float *o)
 {
 	size_t j = 0;
 
-	memset(o, 0, d * sizeof *o);
 	for (; j + 4 <= n; j += 4, rows += 4 * d)
 		for (size_t i = 0; i < d; i++)
 			o[i] = o[i] + p[j] * rows[i] + p[j + 1] * rows[d + i] + p[j + 2] * rows[2 * d + i] + p[j + 3] * rows[3 * d + i];
@@ -129,6 +128,8 @@ attend_chunk(void *arg, size_t item, unsigned thread)
 		s->top[at] = kv_attn_top(score, n);
 		s->sum[at] = kv_attn_exp(score, n, s->top[at]);
 	}
+	for (size_t j = 0; j < s->group; j++)
+		memset(s->o + ((g * s->group + j) * s->chunks + c) * a->d_v, 0, a->d_v * sizeof *s->o);
 	s->parts->weigh(a, l, v, p, weights_apart(s), s->group, rows, s->o + (g * s->group * s->chunks + c) * a->d_v, s->chunks * a->d_v);
 }
 

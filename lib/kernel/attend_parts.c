@@ -5,7 +5,6 @@
 
 #include "kernel/clones.h"
 #include "kernel/expf.h"
-#include "kernel/quant.h"
 #include "kernel/rope.h"
 
 /* First entry whose source is beyond src. */
@@ -52,29 +51,49 @@ kv_attn_visible(const struct kv_attn *a, const struct kv_attn_list *l, size_t i)
 	return s;
 }
 
-/* Rows of the cache have the plain types of weights. */
-static void
-to_f32(unsigned dtype, const void *rows, size_t at, size_t n, float *out)
+static size_t
+front(const struct kv_attn_segment *seg, size_t n)
 {
-	static const struct { uint32_t type; size_t bytes; } of[] = { { 0, 0 }, { KV_W_F32, 4 }, { KV_W_F16, 2 }, { KV_W_BF16, 2 } };
+	return n ? seg[n - 1].to : 0;
+}
 
-	kv_dequant(of[dtype].type, (const uint8_t *)rows + at * of[dtype].bytes, n, out);
+static void
+turn_keys(const struct kv_attn *a, const struct kv_attn_list *l, struct kv_span s, float *k)
+{
+	for (size_t j = s.from; l->angles && j < s.to; j++)
+		kv_rotate(k + (j - s.from) * a->d_k, a->n_rot, a->neox, l->angles + j * a->n_rot);
 }
 
 void
 kv_attn_keys(const struct kv_attn *a, const struct kv_attn_list *l, struct kv_span s, float *out)
 {
-	to_f32(l->k_dtype, l->k, s.from * a->d_k, (s.to - s.from) * a->d_k, out);
-	if (!l->angles)
-		return;
-	for (size_t j = s.from; j < s.to; j++)
-		kv_rotate(out + (j - s.from) * a->d_k, a->n_rot, a->neox, l->angles + j * a->n_rot);
+	struct kv_span part;
+
+	for (; s.from < s.to; out += (part.to - part.from) * a->d_k) {
+		const struct kv_attn_segment *seg = kv_attn_part(l->k_seg, l->n_k_seg, &s, &part);
+
+		if (seg)
+			kv_attn_widened(seg, part, a->d_k, out);
+		else
+			kv_attn_numbers(l->k_dtype, l->k, (part.from - front(l->k_seg, l->n_k_seg)) * a->d_k, (part.to - part.from) * a->d_k, out);
+		if (!seg || !seg->turned)
+			turn_keys(a, l, part, out);
+	}
 }
 
 void
 kv_attn_values(const struct kv_attn *a, const struct kv_attn_list *l, struct kv_span s, float *out)
 {
-	to_f32(l->v_dtype, l->v, s.from * a->d_v, (s.to - s.from) * a->d_v, out);
+	struct kv_span part;
+
+	for (; s.from < s.to; out += (part.to - part.from) * a->d_v) {
+		const struct kv_attn_segment *seg = kv_attn_part(l->v_seg, l->n_v_seg, &s, &part);
+
+		if (seg)
+			kv_attn_widened(seg, part, a->d_v, out);
+		else
+			kv_attn_numbers(l->v_dtype, l->v, (part.from - front(l->v_seg, l->n_v_seg)) * a->d_v, (part.to - part.from) * a->d_v, out);
+	}
 }
 
 /* tanh u = 1 - 2 / (e^2u + 1) */

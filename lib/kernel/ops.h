@@ -21,14 +21,35 @@ struct kv_weight {
 
 enum kv_activation { KV_SILU, KV_GELU };
 
-/* What one kv head offers to be attended: n entries, in time order. */
+/*
+ * Rows of keys or values that are not plain (formats/kvs.md, section 10): the entries from … to - 1 of a list, narrowed to some channels, in
+ * codes, or both.
+ */
+struct kv_attn_segment {
+	size_t from, to;
+	size_t width, row_bytes;
+	const uint8_t *data;	/* [to - from][row_bytes] */
+	uint8_t dtype;		/* 1 f32, 2 f16, 3 bf16, 16 codes */
+	bool turned;		/* keys: after RoPE */
+	const uint16_t *channel;	/* [width] ascending: which channels the columns are, the others being 0; NULL: all */
+	uint8_t scheme, bits;	/* codes: groups of 1 rows, 2 channels; of 2, 4 or 8 bits */
+	uint8_t scale_dtype;	/* 1 f32, 2 f16 */
+	uint32_t group;		/* channels of a group, with scheme 2 */
+	const uint32_t *group_end;	/* [n_groups] with scheme 1: one past the last row of each, counted from `from` */
+	size_t n_groups;
+	const uint8_t *scales, *minima;	/* scheme 1 [n_groups][width], 2 [to - from][width / group]: x = code * scale + minimum */
+};
+
+/* What one kv head offers to be attended: n entries, in time order. Plain rows stand behind those in segments, if there are any. */
 struct kv_attn_list {
 	size_t n;
-	const void *k, *v;	/* [n][d_k], [n][d_v] of the types below; k before RoPE */
+	const void *k, *v;	/* plain rows [][d_k], [][d_v] of the types below; k before RoPE */
 	uint8_t k_dtype, v_dtype;	/* 1 f32, 2 f16, 3 bf16 */
 	const uint32_t *src;
 	const int32_t *pos;
 	const float *angles;	/* [n][n_rot/2][2]; NULL: this layer does not rotate */
+	const struct kv_attn_segment *k_seg, *v_seg;	/* [n_k_seg], [n_v_seg], joining from entry 0 on */
+	size_t n_k_seg, n_v_seg;
 };
 
 /*

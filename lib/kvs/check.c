@@ -427,6 +427,7 @@ rank_of(uint32_t type)
 	case KVS_ENTS:
 		return ENTS;
 	case KVS_CMSK:
+	case KVS_CMAP:
 	case KVS_QUNT:
 	case KVS_KEYS:
 	case KVS_VALS:

@@ -16,7 +16,7 @@ void kvs_check_free(struct kvs_check *c);
 
 /*
  * raw = the decoded payload, or NULL for frames the caller did not decode: then only tag, order and length are checked, and the
- * caller must know that geometry, ENTS, CMSK and QUNT are always decoded. KEYS and VALS: the first 64 bytes suffice (n_raw says how
+ * caller must know that geometry, ENTS, CMSK, CMAP and QUNT are always decoded. KEYS and VALS: the first 64 bytes suffice (n_raw says how
  * many there are; head->raw_len is the full length).
  */
 enum kv_status kvs_check_frame(struct kvs_check *c, const struct kvs_head *head, const uint8_t *raw, size_t n_raw, struct kv_err *err);

@@ -6,7 +6,7 @@
 
 #include "util/le.h"
 
-enum { MASK_RECORD = 4, MASK_PAIRS = 1, MASK_VALUES = 2, NO_CHUNK_BIT = 0x7fffffff };
+enum { MASK_RECORD = 4, MASK_PAIRS = 1, MASK_VALUES = 2, MASK_MAP = 4, NO_CHUNK_BIT = 0x7fffffff };
 
 static enum kv_status
 close_list(struct kvs_check_rows *c, struct kv_err *err)
@@ -56,6 +56,24 @@ check_mask(struct kvs_check_rows *c, const struct kvs_head *h, const uint8_t *ra
 	record[2] = (uint8_t)((m.pairs ? MASK_PAIRS : 0) | (m.values ? MASK_VALUES : 0));
 	kv_buf_add(&c->masks, record, sizeof record);
 	return c->masks.failed ? kv_fail_mem(err, "masks") : KV_OK;
+}
+
+/* Directly behind its mask, as far as critical frames go. */
+static enum kv_status
+check_map(struct kvs_check_rows *c, const struct kvs_head *h, const uint8_t *raw, struct kv_err *err)
+{
+	uint8_t *record = c->masks.len ? c->masks.p + c->masks.len - MASK_RECORD : NULL;
+	struct kvs_map m;
+	enum kv_status rc;
+
+	if (c->k.chunks || c->v.chunks || !record || h->tag.chunk != c->masks.len / MASK_RECORD || record[2] & MASK_MAP)
+		return kv_fail(err, KV_ECORRUPT, "is out of order");
+	if ((rc = kvs_map_get(raw, (size_t)h->raw_len, c->geom, &m, err)) != KV_OK)
+		return rc;
+	if (!(record[2] & MASK_PAIRS) || le16_get(record) != m.n_kept)
+		return kv_fail(err, KV_ECORRUPT, "does not go with its mask");
+	record[2] |= MASK_MAP;
+	return KV_OK;
 }
 
 /* The side that a chunk continues; keys are complete before values begin. */
@@ -162,7 +180,9 @@ kvs_check_rows_frame(struct kvs_check_rows *c, const struct kvs_head *h, const u
 		return check_chunk(c, h, raw, err);
 	if (c->quant_waits)
 		return kv_fail(err, KV_ECORRUPT, "scales before it without their chunk");
-	return h->type == KVS_CMSK ? check_mask(c, h, raw, err) : hold_quant(c, h, raw, err);
+	if (h->type == KVS_CMSK)
+		return check_mask(c, h, raw, err);
+	return h->type == KVS_CMAP ? check_map(c, h, raw, err) : hold_quant(c, h, raw, err);
 }
 
 enum kv_status

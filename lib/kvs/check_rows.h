@@ -22,7 +22,7 @@ struct kvs_check_rows {
 	bool quant_waits, quant_values;
 };
 
-/* CMSK, QUNT, KEYS, VALS: raw has at least the first 64 bytes of the two last, all of the two first. */
+/* CMSK, CMAP, QUNT, KEYS, VALS: raw has at least the first 64 bytes of the two last, all of the others. */
 enum kv_status kvs_check_rows_frame(struct kvs_check_rows *c, const struct kvs_head *h, const uint8_t *raw, struct kv_err *err);
 /* Is every list full? */
 enum kv_status kvs_check_rows_end(struct kvs_check_rows *c, struct kv_err *err);

@@ -33,6 +33,7 @@ kvs_is_known(uint32_t type)
 	case KVS_HIDN:
 	case KVS_ENTS:
 	case KVS_CMSK:
+	case KVS_CMAP:
 	case KVS_QUNT:
 	case KVS_KEYS:
 	case KVS_VALS:

@@ -21,6 +21,7 @@ enum kvs_type {
 	KVS_HIDN = KVS_TYPE('H', 'I', 'D', 'N'),
 	KVS_ENTS = KVS_TYPE('E', 'N', 'T', 'S'),
 	KVS_CMSK = KVS_TYPE('C', 'M', 'S', 'K'),
+	KVS_CMAP = KVS_TYPE('C', 'M', 'A', 'P'),
 	KVS_QUNT = KVS_TYPE('Q', 'U', 'N', 'T'),
 	KVS_KEYS = KVS_TYPE('K', 'E', 'Y', 'S'),
 	KVS_VALS = KVS_TYPE('V', 'A', 'L', 'S'),

@@ -68,7 +68,7 @@ void kvs_layers_put(struct kv_buf *out, const struct kvs_geom *g);
 enum kv_status kvs_layers_get(const uint8_t *p, size_t n, struct kvs_geom *g, struct kv_err *err);
 
 /*
- * Of one model? KV_OK, or KV_EFIT saying what differs ("model fingerprint 12…, the snapshot has 34…"). Tables of inverse
+ * Of one model? KV_OK, or KV_EFIT saying what differs ("… weights differ …"). Tables of inverse
  * frequencies may differ by 1e-6 relative. force: unknown fingerprints will do.
  */
 enum kv_status kvs_geom_same_model(const struct kvs_geom *model, const struct kvs_geom *snap, bool force, struct kv_err *err);

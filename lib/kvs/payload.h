@@ -71,6 +71,18 @@ kvs_mask_has(const struct kvs_mask *m, uint32_t channel)
 enum kv_status kvs_mask_get(const uint8_t *p, size_t n, const struct kvs_geom *g, unsigned layer, struct kvs_mask *m, struct kv_err *err);
 /* bits as in struct kvs_mask; counts and pairs are worked out here. */
 void kvs_mask_put(struct kv_buf *out, const struct kvs_geom *g, unsigned layer, bool values, const uint8_t *bits);
+/* Is every rotary pair of the layer kept or dropped as a whole? bits of keys */
+bool kvs_mask_pairs(const struct kvs_geom *g, unsigned layer, const uint8_t *bits);
+
+/* CMAP: dropped channels of keys from the kept ones, x_i = b_i + A_i0 k_0 + A_i1 k_1 … */
+struct kvs_map {
+	uint32_t n_dropped, n_kept;
+	uint8_t dtype;				/* KVS_F32, KVS_F16 */
+	const uint8_t *map;			/* A [n_dropped][n_kept], b [n_dropped] of dtype */
+};
+
+enum kv_status kvs_map_get(const uint8_t *p, size_t n, const struct kvs_geom *g, struct kvs_map *m, struct kv_err *err);
+void kvs_map_put(struct kv_buf *out, const struct kvs_map *m);
 
 /* QUNT: x = f32(f32(code * scale) + min) */
 struct kvs_quant {

@@ -1,4 +1,4 @@
-/* KEYS and VALS, and what makes their rows readable: CMSK and QUNT (formats/kvs.md, section 10). */
+/* KEYS and VALS, and what makes their rows readable: CMSK, CMAP and QUNT (formats/kvs.md, section 10). */
 #include "kvs/payload.h"
 
 #include <inttypes.h>
@@ -9,7 +9,7 @@
 #include "util/half.h"
 #include "util/le.h"
 
-enum { MASK_HEADER = 16, QUANT_HEADER = 16, MASK_PAIRS = 1, MASK_VALUES = 2 };
+enum { MASK_HEADER = 16, MAP_HEADER = 16, QUANT_HEADER = 16, MASK_PAIRS = 1, MASK_VALUES = 2 };
 
 uint32_t
 kvs_rows_per_chunk(uint32_t row_bytes)
@@ -128,9 +128,8 @@ bit(const uint8_t *bits, uint32_t j)
 	return bits[j / 8] >> j % 8 & 1;
 }
 
-/* Is every rotary pair of the layer kept or dropped as a whole? */
-static bool
-pairs_whole(const struct kvs_geom *g, unsigned layer, const uint8_t *bits)
+bool
+kvs_mask_pairs(const struct kvs_geom *g, unsigned layer, const uint8_t *bits)
 {
 	const struct kvs_rope *r = g->layer[layer].rope == KVS_NO_ROPE ? NULL : &g->rope[g->layer[layer].rope];
 	bool whole = true;
@@ -169,7 +168,7 @@ kvs_mask_get(const uint8_t *p, size_t n, const struct kvs_geom *g, unsigned laye
 	if (!v.n_kept || v.n_kept >= v.d || v.n_kept != count_kept(v.bits, v.d) ||
 	    v.n_kept != count_kept(v.bits, (uint32_t)mask_bytes(v.d) * 8))
 		return kv_fail(err, KV_ECORRUPT, "%" PRIu32 " channels of %" PRIu32 " do not agree with the bits", v.n_kept, v.d);
-	if (v.pairs != (!v.values && pairs_whole(g, layer, v.bits)))
+	if (v.pairs != (!v.values && kvs_mask_pairs(g, layer, v.bits)))
 		return kv_fail(err, KV_ECORRUPT, "rotary pairs are %s, the mask says otherwise", v.pairs ? "broken" : "complete");
 	*m = v;
 	return KV_OK;
@@ -186,7 +185,7 @@ kvs_mask_put(struct kv_buf *out, const struct kvs_geom *g, unsigned layer, bool 
 	memset(p, 0, MASK_HEADER);
 	le32_put(p, d);
 	le32_put(p + 4, count_kept(bits, d));
-	p[8] = values ? MASK_VALUES : pairs_whole(g, layer, bits) ? MASK_PAIRS : 0;
+	p[8] = values ? MASK_VALUES : kvs_mask_pairs(g, layer, bits) ? MASK_PAIRS : 0;
 	memcpy(p + MASK_HEADER, bits, mask_bytes(d));
 }
 
@@ -202,6 +201,46 @@ all_finite(const uint8_t *p, size_t n, unsigned dtype, bool positive)
 		good &= isfinite(x) && (!positive || x >= 0);
 	}
 	return good;
+}
+
+enum kv_status
+kvs_map_get(const uint8_t *p, size_t n, const struct kvs_geom *g, struct kvs_map *m, struct kv_err *err)
+{
+	struct kvs_map v = { 0 };
+	size_t numbers;
+
+	if (n < MAP_HEADER)
+		return kv_fail(err, KV_ECORRUPT, "%zu bytes", n);
+	v.n_dropped = le32_get(p);
+	v.n_kept = le32_get(p + 4);
+	v.dtype = p[8];
+	v.map = p + MAP_HEADER;
+	if ((v.dtype != KVS_F32 && v.dtype != KVS_F16) || !kvs_all_zero(p + 9, 7))
+		return kv_fail(err, KV_EUNSUP, "element type %u, or a reserved field is set", v.dtype);
+	if (!v.n_kept || v.n_kept >= g->d_k || v.n_dropped != g->d_k - v.n_kept)
+		return kv_fail(err, KV_ECORRUPT, "%" PRIu32 " channels from %" PRIu32 ", keys have %" PRIu32, v.n_dropped, v.n_kept, g->d_k);
+	numbers = v.n_dropped * ((size_t)v.n_kept + 1);
+	if (n != MAP_HEADER + numbers * kvs_dtype_size(v.dtype))
+		return kv_fail(err, KV_ECORRUPT, "%zu bytes for %" PRIu32 " channels from %" PRIu32, n, v.n_dropped, v.n_kept);
+	if (!all_finite(v.map, numbers, v.dtype, false))
+		return kv_fail(err, KV_ECORRUPT, "a number that is not finite");
+	*m = v;
+	return KV_OK;
+}
+
+void
+kvs_map_put(struct kv_buf *out, const struct kvs_map *m)
+{
+	size_t bytes = m->n_dropped * ((size_t)m->n_kept + 1) * kvs_dtype_size(m->dtype);
+	uint8_t *p = kv_buf_grow(out, MAP_HEADER + bytes);
+
+	if (!p)
+		return;
+	memset(p, 0, MAP_HEADER);
+	le32_put(p, m->n_dropped);
+	le32_put(p + 4, m->n_kept);
+	p[8] = m->dtype;
+	memcpy(p + MAP_HEADER, m->map, bytes);
 }
 
 /* u32[n_groups], each 1 … group, together all rows of the chunk; zeros up to 16 bytes. */

@@ -263,6 +263,8 @@ record_of(const struct kvs_run *run, json_int_t prev)
 		j = kv_json_set(j, "kept", json_integer((json_int_t)run->kept));
 		j = kv_json_set(j, "of", json_integer((json_int_t)run->of));
 	}
+	if (run->detail)
+		j = kv_json_set(j, "detail", json_loads(run->detail, JSON_REJECT_DUPLICATES, NULL));
 	j = add_text(j, "tool", run->tool);
 	j = add_text(j, "version", run->version);
 	j = add_text(j, "device", run->device);

@@ -17,6 +17,7 @@ struct kvs_run {
 	char **argv;			/* without the tool's name and without what cannot change the content: kv_args_words */
 	const uint8_t *in_digest;	/* [16] */
 	uint64_t kept, of;		/* entries; of = 0: left out */
+	const char *detail;		/* figures of the run, a JSON object */
 	const char *device, *precision, *level, *blas;	/* tools with a model */
 };
 

@@ -46,8 +46,8 @@ same_print(const char *what, const uint8_t model[16], const uint8_t snap[16], st
 
 	if (!memcmp(model, snap, 16))
 		return KV_OK;
-	return kv_fail(err, KV_EFIT, "%s fingerprint: the model has %.12s…, the snapshot has %.12s…", what, kvs_hex128(model, a),
-		kvs_hex128(snap, b));
+	return kv_fail(err, KV_EFIT, "snapshot was made with another model: %s differ in fingerprint (snapshot %.12s…, model %.12s…)", what,
+		kvs_hex128(snap, b), kvs_hex128(model, a));
 }
 
 static enum kv_status
@@ -148,7 +148,7 @@ kvs_geom_same_model(const struct kvs_geom *model, const struct kvs_geom *snap, b
 		return rc;
 	if ((rc = have_prints(model, snap, force, err)) != KV_OK)
 		return rc == KV_END ? KV_OK : rc;
-	if ((rc = same_print("model", model->fp_model, snap->fp_model, err)) != KV_OK)
+	if ((rc = same_print("weights", model->fp_model, snap->fp_model, err)) != KV_OK)
 		return rc;
 	return same_print("adapters", model->fp_adapters, snap->fp_adapters, err);
 }
@@ -160,5 +160,5 @@ kvs_geom_same_tokenizer(const struct kvs_geom *model, const struct kvs_geom *sna
 
 	if (rc != KV_OK)
 		return rc == KV_END ? KV_OK : rc;
-	return same_print("tokenizer", model->fp_tokenizer, snap->fp_tokenizer, err);
+	return same_print("vocabularies", model->fp_tokenizer, snap->fp_tokenizer, err);
 }

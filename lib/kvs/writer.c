@@ -117,8 +117,9 @@ filter_of(uint32_t type, const uint8_t *raw, size_t n)
 		if (n < 64 || raw[16] == KVS_CODES)
 			return NEVER;	/* codes gain little */
 		return raw[16] == KVS_F32 ? 2 : 1;
+	case KVS_CMAP:
 	case KVS_QUNT:
-		return 1;	/* f16 scales are the rule */
+		return 1;	/* f16 is the rule */
 	case KVS_CMSK:
 	case KVS_CKPT:
 	case KVS_INFO:

@@ -11,7 +11,10 @@ struct kv_feed {
 	void *arg;
 };
 
-/* All of ids[0..n) is one round: tail becomes n. n = 0 changes nothing. */
+/*
+ * Outside of a round (kv_cache_begin_round) all of ids[0..n) is one: tail becomes n. n = 0 changes nothing. observe.chunk: all queries of
+ * ids are summed up, over the entries that were there before.
+ */
 enum kv_status kv_feed_ids(struct kv_session *s, struct kv_cache *c, const uint32_t *ids, size_t n, const struct kv_feed *f, struct kv_err *err);
 
 #endif

@@ -188,7 +188,7 @@ feed(struct run *r, uint32_t id, struct kv_err *err)
 	r->fed++;
 	if (rc != KV_OK || !r->g->each || r->fed % r->g->every)
 		return rc;
-	return kv_each_run(r->g->each, r->c, r->fed / r->g->every - 1, r->g->pool, err);
+	return kv_each_run(r->g->each, r->c, r->fed / r->g->every - 1, r->g->pool, &r->g->say, err);
 }
 
 static enum kv_status

@@ -19,7 +19,8 @@ struct kv_generation {
 	struct kv_observe observe;
 	struct kv_each *each;		/* run on the cache … */
 	uint64_t every;			/* … after every so many tokens fed; NULL: never */
-	struct kv_pool *pool;		/* for it */
+	struct kv_pool *pool;		/* for it … */
+	struct kv_say say;		/* … and what it has to say */
 };
 
 struct kv_alternative {

@@ -75,10 +75,10 @@ is_space(uint8_t c)
 	return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-static enum kv_status
-parse_ids(const struct kv_buf *text, uint32_t n_vocab, struct kv_ids *ids, struct kv_err *err)
+enum kv_status
+kv_prompt_parse_ids(const uint8_t *p, size_t n, uint32_t n_vocab, struct kv_ids *ids, struct kv_err *err)
 {
-	const uint8_t *p = text->p, *end = p + text->len;
+	const uint8_t *end = p + n;
 	enum kv_status rc;
 	char q[40];
 
@@ -104,14 +104,21 @@ parse_ids(const struct kv_buf *text, uint32_t n_vocab, struct kv_ids *ids, struc
 	return KV_OK;
 }
 
-/* The text in its template, behind what closes the turn that the cache ends in. */
+/* What was read before, as far as it is known. */
+struct past {
+	bool any;
+	const uint32_t *id;		/* [n] */
+	size_t n;
+};
+
+/* The text in its template, behind what closes the turn that the past ends in. */
 static enum kv_status
-render(struct kv_session *s, const struct kv_prompt_opts *o, const struct kv_cache *c, const struct kv_buf *text,
+render(struct kv_session *s, const struct kv_prompt_opts *o, const struct past *past, const struct kv_buf *text,
 	struct kv_prompt *prompt, struct kv_buf *notes, struct kv_err *err)
 {
 	const struct kv_chat *chat;
-	bool guessed, first = !c || !c->state.consumed;
 	const char *before = "";
+	bool guessed;
 	enum kv_turn turn;
 	enum kv_status rc;
 
@@ -119,28 +126,32 @@ render(struct kv_session *s, const struct kv_prompt_opts *o, const struct kv_cac
 		return rc;
 	if (guessed)
 		kv_buf_printf(notes, "the model's chat template is not a known one; by its markers it is taken for %s\n", kv_chat_name(chat));
-	if (!first && ((rc = kv_chat_turn(chat, s->tokenizer, c->tokens.v, c->tokens.n, &turn, &before, err)) != KV_OK ||
+	if (past->any && ((rc = kv_chat_turn(chat, s->tokenizer, past->id, past->n, &turn, &before, err)) != KV_OK ||
 		(rc = kv_prompt_add(prompt, before, strlen(before), true, err)) != KV_OK))
 		return rc;
-	return kv_chat_render(chat, o->system, (const char *)text->p, text->len, first, prompt, err);
+	return kv_chat_render(chat, o->system, (const char *)text->p, text->len, !past->any, prompt, err);
 }
 
-static void
-note_oddities(const struct kv_encode_notes *n, struct kv_buf *notes)
+void
+kv_prompt_note(const struct kv_session *s, const struct kv_encode_notes *n, const uint32_t *id, size_t n_ids, struct kv_buf *notes)
 {
+	if (kv_tokenizer_note(s->tokenizer))
+		kv_buf_printf(notes, "%s\n", kv_tokenizer_note(s->tokenizer));
 	if (n->bad_utf8)
 		kv_buf_printf(notes, "%llu bytes of the text are not UTF-8 (first at byte %llu); they are read as U+FFFD\n",
 			(unsigned long long)n->bad_utf8, (unsigned long long)n->first_bad);
 	if (n->dropped)
 		kv_buf_printf(notes, "%llu bytes of the text have no token in this vocabulary and were left out\n", (unsigned long long)n->dropped);
+	if (n_ids > 1 && id[0] == id[1] && id[0] == kv_token_bos(s->tokenizer))
+		kv_buf_printf(notes, "the text begins with two BOS tokens; --bos no leaves ours out\n");
 }
 
-static enum kv_status
-add_bos(struct kv_session *s, const struct kv_prompt_opts *o, const struct kv_cache *c, struct kv_ids *ids, struct kv_err *err)
+enum kv_status
+kv_prompt_add_bos(const struct kv_session *s, const struct kv_prompt_opts *o, struct kv_ids *ids, struct kv_err *err)
 {
 	uint32_t bos = kv_token_bos(s->tokenizer);
 
-	if ((c && c->state.consumed) || o->bos == KV_BOS_NO || (o->bos == KV_BOS_AUTO && !kv_token_wants_bos(s->tokenizer)))
+	if (o->bos == KV_BOS_NO || (o->bos == KV_BOS_AUTO && !kv_token_wants_bos(s->tokenizer)))
 		return KV_OK;
 	if (bos == KV_NO_TOKEN)
 		return o->bos == KV_BOS_YES ? kv_fail(err, KV_EFIT, "--bos yes: the model has no BOS token") : KV_OK;
@@ -154,41 +165,68 @@ show(const struct kv_session *s, const struct kv_ids *ids, size_t from, struct k
 		kv_token_bytes(s->tokenizer, ids->id[i], true, shown);
 }
 
-enum kv_status
-kv_prompt_ids(struct kv_session *s, const struct kv_prompt_opts *o, const struct kv_cache *c, const struct kv_buf *text,
+static enum kv_status
+make_ids(struct kv_session *s, const struct kv_prompt_opts *o, const struct past *past, const struct kv_buf *text,
 	struct kv_ids *ids, struct kv_buf *shown, struct kv_buf *notes, struct kv_err *err)
 {
-	struct kv_encode how = { .special = o->special, .begins = !c || !c->state.consumed };
+	struct kv_encode how = { .special = o->special, .begins = !past->any };
 	struct kv_prompt prompt = { 0 };
 	struct kv_encode_notes odd = { 0 };
 	const struct kv_buf *fed = text;
 	size_t before = ids->n;
 	enum kv_status rc;
 
-	if (o->tokens && (rc = parse_ids(text, s->model->geom.n_vocab, ids, err)) != KV_OK)
+	if (o->tokens && (rc = kv_prompt_parse_ids(text->p, text->len, s->model->geom.n_vocab, ids, err)) != KV_OK)
 		return rc;
 	if ((!o->tokens || (shown && o->show)) && (rc = kv_session_tokenizer(s, err)) != KV_OK)
 		return rc;
 	if (!o->tokens) {
 		if (o->chat) {
-			if ((rc = render(s, o, c, text, &prompt, notes, err)) != KV_OK)
+			if ((rc = render(s, o, past, text, &prompt, notes, err)) != KV_OK)
 				goto out;
 			fed = &prompt.text;
 			how.owned = prompt.owned.p;
 		}
-		if ((fed->len && (rc = add_bos(s, o, c, ids, err)) != KV_OK) ||
+		if ((fed->len && !past->any && (rc = kv_prompt_add_bos(s, o, ids, err)) != KV_OK) ||
 		    (rc = kv_encode(s->tokenizer, (const char *)fed->p, fed->len, &how, ids, &odd, err)) != KV_OK)
 			goto out;
-		if (kv_tokenizer_note(s->tokenizer))
-			kv_buf_printf(notes, "%s\n", kv_tokenizer_note(s->tokenizer));
-		note_oddities(&odd, notes);
+		kv_prompt_note(s, &odd, ids->id ? ids->id + before : NULL, ids->n - before, notes);
 	}
-	if (ids->n > before + 1 && ids->id[before] == ids->id[before + 1] && s->tokenizer && ids->id[before] == kv_token_bos(s->tokenizer))
-		kv_buf_printf(notes, "the text begins with two BOS tokens; --bos no leaves ours out\n");
 	if (shown && o->show)
 		show(s, ids, before, shown);
 	rc = KV_OK;
 out:
 	kv_prompt_free(&prompt);
+	return rc;
+}
+
+enum kv_status
+kv_prompt_ids(struct kv_session *s, const struct kv_prompt_opts *o, const struct kv_cache *c, const struct kv_buf *text,
+	struct kv_ids *ids, struct kv_buf *shown, struct kv_buf *notes, struct kv_err *err)
+{
+	struct past past = { 0 };
+
+	if (c && c->state.consumed)
+		past = (struct past){ true, c->tokens.v, c->tokens.n };
+	return make_ids(s, o, &past, text, ids, shown, notes, err);
+}
+
+enum kv_status
+kv_prompt_probe(struct kv_session *s, const struct kv_prompt_opts *o, const struct kv_cache *c, const uint32_t *next, size_t n,
+	const struct kv_buf *text, struct kv_ids *ids, struct kv_buf *notes, struct kv_err *err)
+{
+	size_t before = ids->n;
+	struct kv_ids all = { 0 };
+	enum kv_status rc = KV_OK;
+
+	for (size_t i = 0; o->chat && i < c->tokens.n && rc == KV_OK; i++)
+		rc = kv_ids_add(&all, c->tokens.v[i], err);
+	for (size_t i = 0; o->chat && i < n && rc == KV_OK; i++)
+		rc = kv_ids_add(&all, next[i], err);
+	if (rc == KV_OK)
+		rc = make_ids(s, o, &(struct past){ true, all.id, all.n }, text, ids, NULL, notes, err);
+	if (rc == KV_OK && ids->n == before)
+		rc = kv_fail(err, KV_EUSAGE, "--probe: there is no token in it");
+	kv_ids_free(&all);
 	return rc;
 }

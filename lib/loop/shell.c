@@ -22,10 +22,13 @@
 
 extern char **environ;
 
+enum { PATIENCE = 10000 };		/* milliseconds */
+
 struct kv_shell {
 	pid_t *pid;			/* [n]; 0: not running any more */
 	size_t n;
 	int status;			/* of the last that ended in trouble */
+	bool told;			/* that there has been no answer for long */
 	int answers, stop;		/* descriptors; stop: the end that is closed to wake the writer */
 	int stopped;			/* the end that the writer watches */
 	struct kv_out *out;
@@ -219,10 +222,26 @@ send_cache(void *arg)
 	return NULL;
 }
 
-static enum kv_status
-receive(struct kv_shell *s, struct kv_cache **answer, struct kv_err *err)
+/* A command that reads and reads and never answers cannot be told from one that thinks, but by people. */
+static void
+wait_patiently(struct kv_shell *s, const struct kv_say *say)
 {
-	enum kv_status rc = kvs_reader_begin(s->reader, err);
+	struct pollfd p = { s->answers, POLLIN, 0 };
+
+	if (s->told || poll(&p, 1, PATIENCE))
+		return;
+	s->told = true;
+	kv_say(say, 0, "no answer for 10 s, still waiting: every command must flush its output after each snapshot, and none may wait for the end "
+		"of its input");
+}
+
+static enum kv_status
+receive(struct kv_shell *s, struct kv_cache **answer, const struct kv_say *say, struct kv_err *err)
+{
+	enum kv_status rc;
+
+	wait_patiently(s, say);
+	rc = kvs_reader_begin(s->reader, err);
 
 	if (rc == KV_END || (rc == KV_ECORRUPT && !kv_in_offset(s->in)))
 		return kv_fail(err, KV_ECORRUPT, "the pipeline ended without a snapshot");
@@ -260,7 +279,7 @@ adopt(struct kv_cache *c, struct kv_cache *answer)
 
 /* Both directions at once. The first to fail is not always the one that knows why. */
 static enum kv_status
-exchange(struct kv_shell *s, const struct kv_cache *c, struct kv_cache **answer, struct kv_err *err)
+exchange(struct kv_shell *s, const struct kv_cache *c, struct kv_cache **answer, const struct kv_say *say, struct kv_err *err)
 {
 	struct sending sending = { s, c, { .code = KV_OK } };
 	sigset_t set, old;
@@ -277,7 +296,7 @@ exchange(struct kv_shell *s, const struct kv_cache *c, struct kv_cache **answer,
 		errno = e;
 		return kv_fail_errno(err, "a thread");
 	}
-	rc = receive(s, answer, err);
+	rc = receive(s, answer, say, err);
 	if (rc != KV_OK) {
 		close(s->stop);
 		s->stop = -1;
@@ -292,14 +311,14 @@ exchange(struct kv_shell *s, const struct kv_cache *c, struct kv_cache **answer,
 }
 
 enum kv_status
-kv_shell_round(struct kv_shell *s, struct kv_cache *c, struct kv_err *err)
+kv_shell_round(struct kv_shell *s, struct kv_cache *c, const struct kv_say *say, struct kv_err *err)
 {
 	struct kv_cache *answer;
 	enum kv_status rc;
 
 	if (waiting(s) & POLLIN)
 		return fail_unasked(err);
-	if ((rc = exchange(s, c, &answer, err)) != KV_OK) {
+	if ((rc = exchange(s, c, &answer, say, err)) != KV_OK) {
 		if (waiting(s) != POLLHUP)
 			return rc;
 		close_streams(s);

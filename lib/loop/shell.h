@@ -3,6 +3,7 @@
 #define KV_LOOP_SHELL_H
 
 #include "cache/cache.h"
+#include "loop/say.h"
 
 struct kv_shell;
 
@@ -14,9 +15,10 @@ enum kv_status kv_shell_start(const char *command, struct kv_shell **out, struct
 
 /*
  * Sends c and puts the answer in its place; c's provenance stays as it is. KV_ECORRUPT: anything but one whole snapshot came back; KV_EFIT:
- * one of another model or of another text; KV_EIO: the pipeline ended in trouble. After a failure only kv_shell_free makes sense.
+ * one of another model or of another text; KV_EIO: the pipeline ended in trouble. After a failure only kv_shell_free makes sense. An answer may
+ * take as long as it will, but after a while, once, `say` hears what such a silence mostly means.
  */
-enum kv_status kv_shell_round(struct kv_shell *s, struct kv_cache *c, struct kv_err *err);
+enum kv_status kv_shell_round(struct kv_shell *s, struct kv_cache *c, const struct kv_say *say, struct kv_err *err);
 
 /* No more rounds: it must come to a good end and have no more to say. */
 enum kv_status kv_shell_end(struct kv_shell *s, struct kv_err *err);

@@ -34,12 +34,14 @@ kv_parse_observe(const char *arg, struct kv_observe *out, struct kv_err *err)
 			o.nll = true;
 		else if (!strcmp(word, "acc"))
 			o.received = true;
+		else if (!strcmp(word, "chunk"))
+			o.chunk = true;
 		else if (!strncmp(word, "last=", 5)) {
 			if ((rc = kv_parse_int("--observe last", word + 5, 1, 1 << 20, &n, err)) != KV_OK)
 				return rc;
 			o.last = (uint32_t)n;
 		} else
-			return unknown("--observe", p, len, "last=N, acc, nll, none", err);
+			return unknown("--observe", p, len, "last=N, acc, nll, chunk, none", err);
 		if (!*end)
 			break;
 	}
@@ -88,7 +90,7 @@ kv_observe_on(const struct kv_observe *asked, const struct kv_cache *c)
 	struct kv_observe o = *asked;
 	unsigned lists = c->geom.n_layers * c->geom.n_heads_kv;
 
-	if (!o.last && !o.nll && !o.received)
+	if (!o.last && !o.nll && !o.received && !o.chunk)
 		return o;
 	o.nll |= c->has_nll;
 	for (unsigned i = 0; i < lists && !o.received; i++)

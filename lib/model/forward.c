@@ -69,6 +69,7 @@ kv_engine_free(struct kv_engine *e)
 	kv_block_free(e->logits);
 	kv_block_free(e->sums);
 	free(e->key);
+	free(e->segment);
 	free(e->list);
 	free(e->received);
 	free(e);
@@ -226,6 +227,7 @@ attend(struct kv_engine *e, struct kv_cache *c, unsigned layer, size_t m, const 
 {
 	const struct kvs_geom *g = &c->geom;
 	const struct kvs_layer *how = &g->layer[layer];
+	bool record = see->received || e->by_head;
 	struct kv_attn a = {
 		.heads = g->n_heads, .kv_heads = g->n_heads_kv, .d_k = g->d_k, .d_v = g->d_v, .scale = g->attn_scale,
 		.softcap = g->attn_softcap, .window = how->window, .list = e->list, .q_src = e->src, .q_pos = pos,
@@ -239,19 +241,20 @@ attend(struct kv_engine *e, struct kv_cache *c, unsigned layer, size_t m, const 
 			return rc;
 		e->ops->rope(e->pool, e->q, m, g->n_heads, g->d_k, a.n_rot, a.neox, e->query.cs);
 	}
+	if ((rc = kv_lists_offer(e, c, layer, err)) != KV_OK)
+		return rc;
 	for (uint32_t h = 0; h < g->n_heads_kv; h++) {
 		const struct kv_list *l = kv_cache_list(c, layer, h);
 
-		e->list[h] = (struct kv_attn_list){ l->n, l->k.data, l->v.data, l->k.dtype, l->v.dtype, l->src, l->pos, NULL };
 		if (how->rope != KVS_NO_ROPE && (rc = key_angles(e, how->rope, l, h, &e->list[h].angles, err)) != KV_OK)
 			return rc;
 	}
-	if (see->received && (rc = kv_received_begin(e, c, layer, err)) != KV_OK)
+	if (record && (rc = kv_received_begin(e, c, layer, see->received, err)) != KV_OK)
 		return rc;
-	a.received = see->received ? e->received : NULL;
+	a.received = record ? e->received : NULL;
 	if (!e->ops->attend(e->pool, &a, e->q, m, e->o))
 		return no_scratch(err);
-	return see->received ? kv_received_end(e, c, layer, m, err) : KV_OK;
+	return record ? kv_received_end(e, c, layer, m, see->received, err) : KV_OK;
 }
 
 /*
@@ -349,28 +352,18 @@ check(const struct kv_engine *e, const struct kv_cache *c, const uint32_t *ids, 
 	for (size_t i = 0; i < m; i++)
 		if (ids[i] >= a->n_vocab)
 			return kv_fail(err, KV_EFIT, "token id %u is beyond the model's %u", ids[i], a->n_vocab);
-	for (size_t i = 0; i < (size_t)b->n_layers * b->n_heads_kv; i++)
-		if (c->list[i].k.width != b->d_k || c->list[i].v.width != b->d_v || !kvs_dtype_size(c->list[i].k.dtype) ||
-			!kvs_dtype_size(c->list[i].v.dtype))
-			return kv_fail(err, KV_EUNSUP, "layer %zu head %zu: rows that are pruned or in codes cannot be attended",
-				i / b->n_heads_kv, i % b->n_heads_kv);
 	return KV_OK;
 }
 
 enum kv_status
-kv_forward(struct kv_engine *e, struct kv_cache *c, const uint32_t *ids, size_t m, const struct kv_observe *see, struct kv_err *err)
+kv_forward_layers(struct kv_engine *e, struct kv_cache *c, const uint32_t *ids, size_t m, const struct kv_observe *see, struct kv_err *err)
 {
-	static const struct kv_observe nothing;
 	uint32_t src = (uint32_t)c->state.consumed;
 	const int32_t *pos;
 	enum kv_status rc;
 
-	if (!m)
-		return KV_OK;
-	if (!see)
-		see = &nothing;
 	if ((rc = check(e, c, ids, m, err)) != KV_OK || (rc = use_frequencies(e, &c->geom, err)) != KV_OK ||
-		(rc = kv_cache_load(c, KV_LOAD_K | KV_LOAD_V, e->pool, err)) != KV_OK || (rc = make_room(e, m, err)) != KV_OK ||
+		(rc = kv_lists_ready(e, c, err)) != KV_OK || (rc = make_room(e, m, err)) != KV_OK ||
 		(rc = kv_cache_extend(c, (uint32_t)m, err)) != KV_OK)
 		return rc;
 	for (size_t i = 0; i < m; i++)
@@ -380,5 +373,43 @@ kv_forward(struct kv_engine *e, struct kv_cache *c, const uint32_t *ids, size_t 
 	for (unsigned layer = 0; layer < c->geom.n_layers; layer++)
 		if ((rc = attention(e, c, layer, m, pos, see, err)) != KV_OK || (rc = feed_forward(e, layer, m, err)) != KV_OK)
 			return rc;
-	return finish(e, c, ids, m, see, err);
+	return KV_OK;
+}
+
+/* The record that this pass adds to; NULL: none, or nothing was there to be seen. */
+static struct kv_sums *
+chunk_sums(struct kv_cache *c, const struct kv_observe *see)
+{
+	struct kv_sums *s = &c->sums[KV_SUMS_CHUNK];
+	size_t n = (size_t)c->geom.n_layers * c->geom.n_heads_kv;
+
+	for (size_t i = 0; see->chunk && s->there && i < n; i++)
+		if (s->list[i].cols)
+			return s;
+	return NULL;
+}
+
+enum kv_status
+kv_forward(struct kv_engine *e, struct kv_cache *c, const uint32_t *ids, size_t m, const struct kv_observe *see, struct kv_err *err)
+{
+	static const struct kv_observe nothing;
+	bool alone = !c->reading;
+	enum kv_status rc = KV_OK;
+
+	if (!m)
+		return KV_OK;
+	if (!see)
+		see = &nothing;
+	if (alone) {
+		kv_cache_begin_round(c);
+		if (see->chunk)
+			rc = kv_cache_new_sums(c, KV_SUMS_CHUNK, (uint32_t)m, (uint32_t)c->state.consumed, err);
+	}
+	e->by_head = chunk_sums(c, see);
+	if (rc == KV_OK && (rc = kv_forward_layers(e, c, ids, m, see, err)) == KV_OK)
+		rc = finish(e, c, ids, m, see, err);
+	e->by_head = NULL;
+	if (alone)
+		kv_cache_end_round(c, (uint32_t)m);
+	return rc;
 }

@@ -65,14 +65,14 @@ kv_observe_nll(struct kv_engine *e, struct kv_cache *c, const uint32_t *ids, siz
 }
 
 enum kv_status
-kv_received_begin(struct kv_engine *e, const struct kv_cache *c, unsigned layer, struct kv_err *err)
+kv_received_begin(struct kv_engine *e, const struct kv_cache *c, unsigned layer, bool lists, struct kv_err *err)
 {
-	unsigned heads = c->geom.n_heads_kv;
-	size_t need = 0;
+	unsigned heads = c->geom.n_heads_kv, group = c->geom.n_heads / heads;
+	size_t need = 0, parts = (lists ? 2 : 0) + (e->by_head ? group : 0);
 	double *at;
 
 	for (unsigned h = 0; h < heads; h++)
-		need += 2 * (size_t)kv_cache_list(c, layer, h)->n;
+		need += parts * kv_cache_list(c, layer, h)->n;
 	if (need > e->n_sums) {
 		kv_block_free(e->sums);
 		e->n_sums = 0;
@@ -84,20 +84,44 @@ kv_received_begin(struct kv_engine *e, const struct kv_cache *c, unsigned layer,
 	memset(at, 0, need * sizeof *at);
 	for (unsigned h = 0; h < heads; h++) {
 		size_t n = kv_cache_list(c, layer, h)->n;
+		struct kv_attn_sums *to = &e->received[h];
 
-		e->received[h] = (struct kv_attn_sums){ at, at + n, NULL };
-		at += 2 * n;
+		*to = (struct kv_attn_sums){ 0 };
+		if (lists) {
+			to->sum = at;
+			to->square = at + n;
+			at += 2 * n;
+		}
+		if (e->by_head) {
+			to->by_head = at;
+			at += group * n;
+		}
 	}
 	return KV_OK;
 }
 
-enum kv_status
-kv_received_end(const struct kv_engine *e, struct kv_cache *c, unsigned layer, size_t m, struct kv_err *err)
+/* What the entries [0..cols) of a list received from each of its query heads; by_head [group][n]. */
+static void
+add_by_head(struct kv_sums_list *to, const double *by_head, unsigned group, size_t n)
 {
+	for (unsigned g = 0; g < group; g++)
+		for (uint32_t i = 0; i < to->cols; i++)
+			to->sum[(size_t)g * to->cols + i] = (float)((double)to->sum[(size_t)g * to->cols + i] + by_head[g * n + i]);
+}
+
+enum kv_status
+kv_received_end(const struct kv_engine *e, struct kv_cache *c, unsigned layer, size_t m, bool lists, struct kv_err *err)
+{
+	unsigned heads = c->geom.n_heads_kv;
 	enum kv_status rc = KV_OK;
 
-	for (unsigned h = 0; rc == KV_OK && h < c->geom.n_heads_kv; h++)
-		rc = kv_received_add(kv_cache_list(c, layer, h), (uint32_t)m, c->geom.layer[layer].window, e->received[h].sum,
-			e->received[h].square, err);
+	for (unsigned h = 0; rc == KV_OK && h < heads; h++) {
+		struct kv_list *l = kv_cache_list(c, layer, h);
+
+		if (e->by_head)
+			add_by_head(&e->by_head->list[(size_t)layer * heads + h], e->received[h].by_head, c->geom.n_heads / heads, l->n);
+		if (lists)
+			rc = kv_received_add(l, (uint32_t)m, c->geom.layer[layer].window, e->received[h].sum, e->received[h].square, err);
+	}
 	return rc;
 }

@@ -44,6 +44,12 @@ struct kv_encode_notes {
 enum kv_status kv_encode(struct kv_tokenizer *t, const char *text, size_t n, const struct kv_encode *how,
 	struct kv_ids *out, struct kv_encode_notes *notes, struct kv_err *err);
 
+/*
+ * The last place of text[0..n) where it may be cut: the ids of what stands before it, followed by those of what stands behind it and of
+ * whatever comes after text[n - 1], begins being false there, are those of the whole. 0: no such place is known. owned must be NULL.
+ */
+size_t kv_encode_cut(const struct kv_tokenizer *t, const char *text, size_t n, bool special);
+
 #define KV_NO_TOKEN UINT32_MAX
 uint32_t kv_token_bos(const struct kv_tokenizer *t);	/* KV_NO_TOKEN: none */
 uint32_t kv_token_eos(const struct kv_tokenizer *t);

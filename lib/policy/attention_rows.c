@@ -1,8 +1,10 @@
 /* Attention rows recomputed from keys and queries before RoPE. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/segments.h"
+#include "kernel/attend.h"
+#include "kernel/products.h"
 #include "kernel/rope.h"
 #include "policy/rows.h"
 #include "util/mem.h"
@@ -124,14 +126,29 @@ turn_of(const struct turn_set *s, int32_t pos)
 	return s->cs + (size_t)(p - s->pos) * s->n_rot;
 }
 
-/* Turns x to a position; a layer without RoPE leaves it as it is. */
-static void
-turn(const struct kv_cache *c, const struct kv_turns *t, unsigned layer, int32_t pos, float *x)
+void
+kv_turn(const struct kv_cache *c, const struct kv_turns *t, unsigned layer, int32_t pos, float *x)
 {
 	unsigned rope = c->geom.layer[layer].rope;
 
 	if (rope != KVS_NO_ROPE)
 		kv_rotate(x, t->set[rope].n_rot, c->geom.rope[rope].kind == KVS_ROPE_NEOX, turn_of(&t->set[rope], pos));
+}
+
+void
+kv_turn_back(const struct kv_cache *c, const struct kv_turns *t, unsigned layer, int32_t pos, float *x)
+{
+	unsigned rope = c->geom.layer[layer].rope;
+	float back[KVS_MAX_DIM], m;
+	const float *cs;
+
+	if (rope == KVS_NO_ROPE)
+		return;
+	m = c->geom.rope[rope].magnitude * c->geom.rope[rope].magnitude;
+	cs = turn_of(&t->set[rope], pos);
+	for (unsigned i = 0; i < t->set[rope].n_rot; i++)
+		back[i] = (i % 2 ? -cs[i] : cs[i]) / m;
+	kv_rotate(x, t->set[rope].n_rot, c->geom.rope[rope].kind == KVS_ROPE_NEOX, back);
 }
 
 enum kv_status
@@ -145,70 +162,64 @@ kv_keys_turned(const struct kv_cache *c, const struct kv_turns *t, unsigned laye
 		return kv_fail_mem(err, "keys");
 	for (uint32_t r = 0; r < l->n; r++) {
 		kv_rows_get(&l->k, r, keys + r * d);
-		turn(c, t, layer, l->pos[r], keys + r * d);
+		if (!kv_rows_rotated(&l->k, r))
+			kv_turn(c, t, layer, l->pos[r], keys + r * d);
 	}
 	*out = keys;
 	return KV_OK;
 }
 
-/* Eight sums, so that compilers may keep them in one register; their order is part of the definition. */
-static float
-dot(const float *a, const float *b, size_t n)
+/* The entries [*from, *to) that a query sees. */
+static void
+visible(const struct kv_list *l, uint32_t src, int32_t pos, uint32_t window, uint32_t *from, uint32_t *to)
 {
-	float s[8] = { 0 };
-	size_t i = 0;
-
-	for (; i + 8 <= n; i += 8)
-		for (size_t j = 0; j < 8; j++)
-			s[j] += a[i + j] * b[i + j];
-	for (; i < n; i++)
-		s[i % 8] += a[i] * b[i];
-	return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
+	*from = 0;
+	*to = l->n;
+	while (*to && l->src[*to - 1] > src)
+		(*to)--;
+	while (window && *from < *to && (int64_t)pos - l->pos[*from] >= (int64_t)window)
+		(*from)++;
 }
 
-/* z [n] = scaled products with the keys that the query sees, -inf for the others; the largest of them is returned. */
-static float
-products(const struct kv_cache *c, unsigned layer, const struct kv_list *l, uint32_t src, int32_t pos, const float *q, const float *keys,
-	float *z)
+/* Scaled products become the weights of a softmax over [from, to), 0 elsewhere. */
+static void
+soften(const struct kvs_geom *g, float *row, uint32_t n, uint32_t from, uint32_t to)
 {
-	const struct kvs_geom *g = &c->geom;
-	uint32_t window = g->layer[layer].window;
-	float most = -INFINITY;
+	double sum;
 
-	for (uint32_t r = 0; r < l->n; r++) {
-		bool seen = l->src[r] <= src && (!window || (int64_t)pos - l->pos[r] < window);
-
-		z[r] = seen ? g->attn_scale * dot(q, keys + r * (size_t)g->d_k, g->d_k) : -INFINITY;
-		if (seen && g->attn_softcap > 0)
-			z[r] = g->attn_softcap * tanhf(z[r] / g->attn_softcap);
-		if (z[r] > most)
-			most = z[r];
-	}
-	return most;
+	memset(row, 0, from * sizeof *row);
+	memset(row + to, 0, (n - to) * sizeof *row);
+	if (g->attn_softcap > 0)
+		kv_attn_soft_cap(row + from, to - from, g->attn_softcap);
+	sum = kv_attn_exp(row + from, to - from, kv_attn_top(row + from, to - from));
+	/* Not a number must stay one: it is reported where scores are compared. */
+	for (uint32_t r = from; r < to; r++)
+		row[r] = (float)((double)row[r] / sum);
 }
 
 enum kv_status
-kv_attention_row(const struct kv_cache *c, const struct kv_turns *t, unsigned layer, unsigned q_head, uint32_t w, const float *keys_turned,
-	float *row, struct kv_err *err)
+kv_attention_rows(const struct kv_cache *c, const struct kv_turns *t, unsigned layer, unsigned q_head, uint32_t w, uint32_t m,
+	const float *keys_turned, float *rows, struct kv_err *err)
 {
 	const struct kvs_geom *g = &c->geom;
 	const struct kv_queries *rec = &c->queries[layer];
 	const struct kv_list *l = kv_cache_list(c, layer, q_head / (g->n_heads / g->n_heads_kv));
-	float *q = kv_array_new(g->d_k, sizeof *q), most;
-	double sum = 0;
+	float *q = kv_array_new((size_t)m * g->d_k, sizeof *q);
+	bool done = q != NULL;
 
-	if (!q)
-		return kv_fail_mem(err, "a query");
-	memcpy(q, rec->q + ((size_t)q_head * rec->w + w) * g->d_k, g->d_k * sizeof *q);
-	turn(c, t, layer, rec->pos[w], q);
-	most = products(c, layer, l, rec->src[w], rec->pos[w], q, keys_turned, row);
-	free(q);
-	for (uint32_t r = 0; r < l->n; r++) {
-		/* Not a number must stay one: it is reported where scores are compared. */
-		row[r] = isinf(row[r]) && row[r] < 0 ? 0 : expf(row[r] - most);
-		sum += (double)row[r];
+	for (uint32_t i = 0; done && i < m; i++) {
+		memcpy(q + (size_t)i * g->d_k, rec->q + ((size_t)q_head * rec->w + w + i) * g->d_k, g->d_k * sizeof *q);
+		kv_turn(c, t, layer, rec->pos[w + i], q + (size_t)i * g->d_k);
 	}
-	for (uint32_t r = 0; r < l->n && (sum > 0 || isnan(sum)); r++)
-		row[r] = (float)((double)row[r] / sum);
+	done = done && kv_products(q, m, keys_turned, l->n, g->d_k, g->attn_scale, rows, l->n);
+	free(q);
+	if (!done)
+		return kv_fail_mem(err, "rows of attention");
+	for (uint32_t i = 0; i < m; i++) {
+		uint32_t from, to;
+
+		visible(l, rec->src[w + i], rec->pos[w + i], g->layer[layer].window, &from, &to);
+		soften(g, rows + (size_t)i * l->n, l->n, from, to);
+	}
 	return KV_OK;
 }

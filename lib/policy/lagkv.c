@@ -5,36 +5,49 @@
 #include "policy/policy.h"
 #include "util/mem.h"
 
+/* Of every channel of a block. */
+struct range {
+	float *low, *high;	/* [d] */
+	double *size;		/* [d] */
+	double *scaled;		/* [d] a row measured by it */
+};
+
+static void
+range_of(const float *x, uint32_t lag, uint32_t d, struct range *out)
+{
+	for (uint32_t i = 0; i < d; i++)
+		out->low[i] = out->high[i] = x[i];
+	for (uint32_t r = 1; r < lag; r++)
+		for (uint32_t i = 0; i < d; i++) {
+			float v = x[r * (size_t)d + i];
+
+			out->low[i] = v < out->low[i] ? v : out->low[i];
+			out->high[i] = v > out->high[i] ? v : out->high[i];
+		}
+	for (uint32_t i = 0; i < d; i++)
+		out->size[i] = (double)out->high[i] - (double)out->low[i];
+}
+
 /*
  * spread [lag] = deviation over the channels (divisor d - 1) of the rows x [lag][d], each channel scaled to the range it has in the next
  * block, ref [lag][d]; then its softmax, which puts keys and values on one scale. A channel without a range says nothing.
  */
 static void
-spread_of(const float *x, const float *ref, uint32_t lag, uint32_t d, double *low, double *range, double *spread)
+spread_of(const float *x, const float *ref, uint32_t lag, uint32_t d, struct range *range, double *spread)
 {
-	double most = -INFINITY, sum = 0;
+	double most = -INFINITY, sum = 0, *z = range->scaled;
 
-	for (uint32_t i = 0; i < d; i++) {
-		float lo = ref[i], hi = ref[i];
-
-		for (uint32_t r = 1; r < lag; r++) {
-			lo = fminf(lo, ref[r * (size_t)d + i]);
-			hi = fmaxf(hi, ref[r * (size_t)d + i]);
-		}
-		low[i] = (double)lo;
-		range[i] = (double)hi - (double)lo;
-	}
+	range_of(ref, lag, d, range);
 	for (uint32_t r = 0; r < lag; r++) {
 		double mean = 0, squares = 0;
 
 		for (uint32_t i = 0; i < d; i++)
-			mean += range[i] > 0 ? ((double)x[r * (size_t)d + i] - low[i]) / range[i] : 0;
+			z[i] = range->size[i] > 0 ? ((double)x[r * (size_t)d + i] - (double)range->low[i]) / range->size[i] : 0;
+		for (uint32_t i = 0; i < d; i++)
+			mean += z[i];
 		mean /= d;
-		for (uint32_t i = 0; i < d; i++) {
-			double z = range[i] > 0 ? ((double)x[r * (size_t)d + i] - low[i]) / range[i] : 0;
-
-			squares += (z - mean) * (z - mean);
-		}
+		for (uint32_t i = 0; i < d; i++)
+			squares += (z[i] - mean) * (z[i] - mean);
 		spread[r] = d > 1 ? sqrt(squares / (d - 1)) : 0;
 		most = fmax(most, spread[r]);
 	}
@@ -58,7 +71,7 @@ by_score(const void *a, const void *b)
 }
 
 struct scratch {
-	double *low, *range;		/* [d], the larger of d_k and d_v */
+	struct range range;		/* d: the larger of d_k and d_v */
 	double *of_keys, *of_values;	/* [lag] */
 	struct item *item;		/* [lag] */
 	float *values;			/* a block [n][d_v] */
@@ -87,8 +100,8 @@ score_blocks(const struct kv_cache *c, const float *keys, struct scratch *x, uin
 		size_t here = sinks + (size_t)b * lag, next = here + lag;
 		uint32_t d_k = c->geom.d_k, d_v = c->geom.d_v;
 
-		spread_of(keys + here * d_k, keys + next * d_k, lag, d_k, x->low, x->range, x->of_keys);
-		spread_of(x->values + here * d_v, x->values + next * d_v, lag, d_v, x->low, x->range, x->of_values);
+		spread_of(keys + here * d_k, keys + next * d_k, lag, d_k, &x->range, x->of_keys);
+		spread_of(x->values + here * d_v, x->values + next * d_v, lag, d_v, &x->range, x->of_values);
 		rank_block(x, lag, out + here);
 	}
 }
@@ -111,9 +124,11 @@ score(const struct kv_scene *s, unsigned layer, unsigned head, double *out, stru
 			out[i] = (double)(i - sinks) / (double)(l->n - sinks);
 		return KV_OK;
 	}
-	x = (struct scratch){ kv_array_new(d, sizeof *x.low), kv_array_new(d, sizeof *x.range), kv_array_new(lag, sizeof *x.of_keys),
-		kv_array_new(lag, sizeof *x.of_values), kv_array_new(lag, sizeof *x.item), kv_block_new(l->n, c->geom.d_v * sizeof *x.values) };
-	if (!x.low || !x.range || !x.of_keys || !x.of_values || !x.item || !x.values) {
+	x.range = (struct range){ kv_array_new(d, sizeof *x.range.low), kv_array_new(d, sizeof *x.range.high),
+		kv_array_new(d, sizeof *x.range.size), kv_array_new(d, sizeof *x.range.scaled) };
+	x = (struct scratch){ x.range, kv_array_new(lag, sizeof *x.of_keys), kv_array_new(lag, sizeof *x.of_values), kv_array_new(lag, sizeof *x.item),
+		kv_block_new(l->n, c->geom.d_v * sizeof *x.values) };
+	if (!x.range.low || !x.range.high || !x.range.size || !x.range.scaled || !x.of_keys || !x.of_values || !x.item || !x.values) {
 		rc = kv_fail_mem(err, "blocks");
 		goto out;
 	}
@@ -124,8 +139,10 @@ score(const struct kv_scene *s, unsigned layer, unsigned head, double *out, stru
 	score_blocks(c, keys, &x, (uint32_t)sinks, (uint32_t)lag, (uint32_t)((l->n - sinks) / lag), out);
 out:
 	kv_block_free(keys);
-	free(x.low);
-	free(x.range);
+	free(x.range.low);
+	free(x.range.high);
+	free(x.range.size);
+	free(x.range.scaled);
 	free(x.of_keys);
 	free(x.of_values);
 	free(x.item);

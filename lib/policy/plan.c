@@ -74,25 +74,45 @@ protect_ends(const struct making *m, size_t list, struct kv_choice *ch)
 		ch->newest++;
 }
 
-/* Budget and protected ends of every unit. Lists that lose something must hold the same tokens to share a kept set. */
+/* Budget and protected ends of one list. */
+static enum kv_status
+set_budget(struct making *m, size_t list, struct kv_choice *ch, struct kv_err *err)
+{
+	uint32_t n = m->cache->list[list].n;
+	uint64_t k = kv_amount_of(m->how->opts->budget, n);
+	unsigned heads = m->cache->geom.n_heads_kv;
+	enum kv_status rc = KV_OK;
+
+	*ch = (struct kv_choice){ .n = n, .k = k < n ? (uint32_t)k : n };
+	protect_ends(m, list, ch);
+	if (m->how->policy->budget && n)
+		rc = m->how->policy->budget(&m->scene, (unsigned)(list / heads), (unsigned)(list % heads), ch, &m->plan->remark, err);
+	return rc;
+}
+
+/* Lists that lose something must hold the same tokens to share a kept set. */
 static enum kv_status
 set_budgets(struct making *m, struct kv_err *err)
 {
 	struct kv_plan *p = m->plan;
+	enum kv_status rc;
 
 	for (size_t u = 0; u < p->n_choices; u++) {
-		const struct kv_list *l = &m->cache->list[u * p->per_unit];
-		uint64_t k = kv_amount_of(m->how->opts->budget, l->n);
-		bool same = true, suffices = true;
+		size_t first = u * p->per_unit;
+		struct kv_choice *ch = &p->choice[u], other;
+		bool same = true, suffices;
 
-		for (size_t i = 0; i < p->per_unit; i++) {
-			same &= same_tokens(l, l + i);
-			suffices &= kv_amount_of(m->how->opts->budget, l[i].n) >= l[i].n;
+		if ((rc = set_budget(m, first, ch, err)) != KV_OK)
+			return rc;
+		suffices = ch->k == ch->n;
+		for (size_t i = first + 1; i < first + p->per_unit; i++) {
+			if ((rc = set_budget(m, i, &other, err)) != KV_OK)
+				return rc;
+			same &= same_tokens(&m->cache->list[first], &m->cache->list[i]) && other.k == ch->k && other.newest == ch->newest;
+			suffices &= other.k == other.n;
 		}
 		if (!same && (!suffices || m->how->want_scores))
-			return fail_at(m, u * p->per_unit, "its lists hold different tokens, so they need --scope head", err);
-		p->choice[u] = (struct kv_choice){ .n = l->n, .k = k < l->n ? (uint32_t)k : l->n };
-		protect_ends(m, u * p->per_unit, &p->choice[u]);
+			return fail_at(m, first, "its lists hold different tokens, so they need --scope head", err);
 	}
 	return KV_OK;
 }
@@ -117,6 +137,7 @@ score_list(void *arg, size_t item, struct kv_err *err)
 	const struct making *m = arg;
 	const struct kv_policy *p = m->scorer;
 	unsigned heads = m->cache->geom.n_heads_kv;
+	unsigned reads = kv_policy_reads(p, m->how->opts);
 	struct kv_list *l = &m->cache->list[item];
 	double *score = m->score[item];
 	enum kv_status rc = KV_OK;
@@ -128,9 +149,9 @@ score_list(void *arg, size_t item, struct kv_err *err)
 			score[i] = m->how->given ? (double)m->how->given[item][i] : i;
 		return KV_OK;
 	}
-	if (p->reads & KV_READS_K && (rc = kv_rows_load(&l->k, err)) != KV_OK)
+	if (reads & KV_READS_K && (rc = kv_rows_load(&l->k, err)) != KV_OK)
 		return rc;
-	if (p->reads & KV_READS_V && (rc = kv_rows_load(&l->v, err)) != KV_OK)
+	if (reads & KV_READS_V && (rc = kv_rows_load(&l->v, err)) != KV_OK)
 		return rc;
 	if ((rc = p->score(&m->scene, (unsigned)(item / heads), (unsigned)(item % heads), score, err)) != KV_OK)
 		return rc;
@@ -250,7 +271,7 @@ make(struct making *m, struct kv_pool *pool, struct kv_err *err)
 		return KV_OK;
 	if ((rc = kv_policy_fits_queries(m->how->policy, m->how->opts, m->cache, err)) != KV_OK)
 		return rc;
-	if (m->scorer->reads & KV_READS_TURNS && (rc = kv_turns_new(m->cache, &turns, err)) != KV_OK)
+	if (kv_policy_reads(m->scorer, m->how->opts) & KV_READS_TURNS && (rc = kv_turns_new(m->cache, &turns, err)) != KV_OK)
 		return rc;
 	m->scene.turns = turns;
 	rc = kv_jobs_run(pool, n_lists(m->cache), score_list, m, err);

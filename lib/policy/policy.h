@@ -8,7 +8,11 @@
 #include "policy/rows.h"
 
 /* Observations that a policy needs, as bits. */
-enum kv_needs { KV_NEEDS_LAST = 1, KV_NEEDS_RECEIVED = 2, KV_NEEDS_NLL = 4 };
+enum kv_needs {
+	KV_NEEDS_LAST = 1, KV_NEEDS_RECEIVED = 2, KV_NEEDS_NLL = 4,
+	KV_NEEDS_CHUNK = 8,
+	KV_NEEDS_PROBE = 16,
+};
 
 /* What score() works on, the same for all lists. */
 struct kv_scene {
@@ -33,8 +37,11 @@ struct kv_policy {
 	const char *name, *cite;
 	unsigned scopes;		/* what --scope may say; where one kept set is chosen by itself stands in defaults */
 	unsigned takes;			/* enum kv_policy_takes */
+	unsigned by;			/* 1 << enum kv_by: what --by may say */
 	unsigned needs;			/* enum kv_needs */
 	unsigned reads;			/* enum kv_policy_reads */
+	/* Where these depend on options: takes away, o being settled, what is not needed with them. */
+	void (*spare)(const struct kv_policy_opts *o, unsigned *needs, unsigned *reads);
 	uint32_t record;		/* queries that kv-prefill should record where --last does not say how many vote */
 	bool sinks_by_source;		/* sinks are the tokens 0 … of the text, not the first entries of the list */
 	bool keeps_voters;		/* entries of the voting queries' own tokens, and newer ones, stay */
@@ -45,6 +52,12 @@ struct kv_policy {
 	 * average over kv heads in f64, heads ascending, and round to f32 once. Called from several threads at once for different lists.
 	 */
 	enum kv_status (*score)(const struct kv_scene *s, unsigned layer, unsigned head, double *score, struct kv_err *err);
+	/*
+	 * Where -k is not simply what stays of a list: sets k and the protected ends, which come as the options alone have them. What users
+	 * should be told goes into *remark, a literal. KV_EFIT: what it goes by is not on record.
+	 */
+	enum kv_status (*budget)(const struct kv_scene *s, unsigned layer, unsigned head, struct kv_choice *c, const char **remark,
+		struct kv_err *err);
 	/*
 	 * Where the budget is not the same everywhere: sets k of the choices head [n_heads_kv] of a layer, whose scores are made; k comes as
 	 * -k has it. What users should be told goes into *remark, a literal.
@@ -60,7 +73,7 @@ struct kv_policy {
 	void (*after)(struct kv_cache *c, const struct kv_policy_opts *o);
 };
 
-#define KV_POLICY_DECLARE(id, name, help) extern const struct kv_policy kv_policy_##id;
+#define KV_POLICY_DECLARE(id, name, arg, help) extern const struct kv_policy kv_policy_##id;
 KV_POLICY_LIST(KV_POLICY_DECLARE)
 #undef KV_POLICY_DECLARE
 
@@ -69,6 +82,8 @@ const struct kv_policy *kv_policy_find(const char *name);
 
 /* Who scores: the policy itself, or the one that its options name as base. o may be as parsed or settled. */
 const struct kv_policy *kv_policy_scorer(const struct kv_policy *p, const struct kv_policy_opts *o);
+unsigned kv_policy_needs(const struct kv_policy *p, const struct kv_policy_opts *o);	/* enum kv_needs; o settled; p itself a scorer */
+unsigned kv_policy_reads(const struct kv_policy *p, const struct kv_policy_opts *o);	/* enum kv_policy_reads */
 unsigned kv_policy_takes_all(const struct kv_policy *p, const struct kv_policy_opts *o);	/* its own options and those of its base */
 
 /* Fills in what was not given. KV_EUSAGE: an option was given that p does not take, or a scope that it does not know. */
@@ -90,6 +105,7 @@ uint64_t kv_queries_stale(const struct kv_cache *c);
 uint32_t kv_voters(const struct kv_policy_opts *o, const struct kv_queries *q);
 /* x as --score-dtype keeps it. */
 float kv_score_round(const struct kv_policy_opts *o, double x);
+void kv_score_round_rows(const struct kv_policy_opts *o, float *x, size_t n);
 /* Whole part of share * n for a share written in decimals: 0.29 of 100 is 29. */
 uint32_t kv_share_of(double share, uint32_t n);
 

@@ -8,7 +8,7 @@
 
 #include "policy/policy.h"
 
-enum kind { WHOLE, REAL, WORD, POOLING, POLICY, FLAG };
+enum kind { WHOLE, REAL, WORD, POOLING, AMOUNT, POLICY, FLAG };
 
 struct row {
 	enum kind kind;
@@ -22,6 +22,9 @@ static const char *const joins[] = { "mean", "max", NULL };
 static const char *const dtypes[] = { "f32", "f16", "bf16", NULL };
 static const char *const allocs[] = { "official", "kvpress", NULL };
 static const char *const firsts[] = { "inf", "0", NULL };
+static const char *const bys[] = { "probe", "chunk", "last", NULL };
+static const char *const carries[] = { "sticky", "recompute", NULL };
+static const char *const refills[] = { "full", "exact", NULL };
 static const char *const readings[] = { "a", "b", NULL };
 static const char *const pools[] = { "none", "max", "avg", NULL };
 
@@ -42,6 +45,10 @@ static const struct row rows[KV_POLICY_OPTIONS] = {
 	[KV_OPTION_RHO] = { REAL, FIELD(rho), 0, 1, NULL },
 	[KV_OPTION_DECAY] = { REAL, FIELD(decay), 0, 1, NULL },
 	[KV_OPTION_FIRST_NLL] = { WORD, FIELD(first_nll), 0, 0, firsts },
+	[KV_OPTION_BY] = { WORD, FIELD(by), 0, 0, bys },
+	[KV_OPTION_NUC] = { AMOUNT, FIELD(nuc), 0, 0, NULL },
+	[KV_OPTION_NUC_CARRY] = { WORD, FIELD(nuc_carry), 0, 0, carries },
+	[KV_OPTION_LAST_REFILL] = { WORD, FIELD(last_refill), 0, 0, refills },
 	[KV_OPTION_READING] = { WORD, FIELD(reading), 0, 0, readings },
 	[KV_OPTION_FUTURE] = { WHOLE, FIELD(future), 1, 1048576, NULL },
 	[KV_OPTION_EPS] = { REAL, FIELD(eps), 0, 1e30, NULL },
@@ -56,6 +63,12 @@ const char *
 kv_scope_name(int scope)
 {
 	return scopes[scope];
+}
+
+const char *
+kv_by_name(int by)
+{
+	return bys[by];
 }
 
 const char *
@@ -115,12 +128,22 @@ parse_pooling(const struct row *r, const char *what, const char *arg, struct kv_
 	return unknown(what, arg, wanted, err);
 }
 
+/* As a budget, but nothing is an amount as well. */
+static enum kv_status
+parse_amount(const char *what, const char *arg, struct kv_amount *out, struct kv_err *err)
+{
+	if (strcmp(arg, "0") && strcmp(arg, "0%"))
+		return kv_parse_amount(what, arg, out, err);
+	*out = (struct kv_amount){ 0, 0 };
+	return KV_OK;
+}
+
 static enum kv_status
 parse_policy(const char *what, const char *arg, const struct kv_policy **out, struct kv_err *err)
 {
 	const struct kv_policy *p = kv_policy_find(arg);
 
-	if (!p || !p->score || p->keep || p->allot)
+	if (!p || !p->score || p->keep || p->allot || p->budget)
 		return unknown(what, arg, "not a policy that chooses by score alone", err);
 	*out = p;
 	return KV_OK;
@@ -148,12 +171,18 @@ kv_policy_option_parse(enum kv_policy_option which, const char *arg, struct kv_p
 	case POOLING:
 		rc = parse_pooling(r, what, arg, field, err);
 		break;
+	case AMOUNT:
+		rc = parse_amount(what, arg, field, err);
+		break;
 	case POLICY:
 		rc = parse_policy(what, arg, field, err);
 		break;
 	case FLAG:
 		*(bool *)field = true;
 	}
+	if (rc == KV_OK && o->nuc_carry == KV_NUC_RECOMPUTE)
+		rc = kv_fail(err, KV_EUNSUP, "--nuc-carry recompute: survivors would have to be read again by the model; this version keeps what "
+			"was measured when they were read");
 	if (rc == KV_OK)
 		o->given |= 1u << which;
 	return rc;
@@ -174,6 +203,15 @@ print_whole(enum kv_policy_option which, int64_t v, struct kv_buf *out)
 		kv_buf_printf(out, " all");
 	else
 		kv_buf_printf(out, " %" PRId64, v);
+}
+
+static void
+print_amount(struct kv_amount a, struct kv_buf *out)
+{
+	if (a.den)
+		kv_buf_printf(out, " %g%%", 100 * (double)a.num / (double)a.den);
+	else
+		kv_buf_printf(out, " %" PRIu64, a.num);
 }
 
 void
@@ -197,6 +235,9 @@ kv_policy_option_print(enum kv_policy_option which, const struct kv_policy_opts 
 		kv_buf_printf(out, " %s", pools[o->pool.kind]);
 		if (o->pool.kind != KV_POOL_NONE)
 			kv_buf_printf(out, ":%u", o->pool.width);
+		break;
+	case AMOUNT:
+		print_amount(*(const struct kv_amount *)field, out);
 		break;
 	case POLICY:
 		kv_buf_printf(out, " %s", o->base->name);

@@ -9,24 +9,26 @@ struct record {
 	uint32_t *seen, *above, *below;	/* [n] queries that saw the entry; paid it more, less than the even share */
 };
 
-/* a [n] = mean over the group of what query w of the record pays. */
+/* a [m][n] = mean over the group of what the queries w … w + m - 1 of the record pay. */
 static enum kv_status
-group_row(const struct kv_scene *s, unsigned layer, unsigned head, uint32_t w, const float *keys, float *row, double *a, struct kv_err *err)
+group_rows(const struct kv_scene *s, unsigned layer, unsigned head, uint32_t w, uint32_t m, const float *keys, float *rows, double *a,
+	struct kv_err *err)
 {
 	const struct kv_cache *c = s->cache;
-	uint32_t n = kv_cache_list(c, layer, head)->n;
+	size_t n = (size_t)m * kv_cache_list(c, layer, head)->n;
 	unsigned group = c->geom.n_heads / c->geom.n_heads_kv;
 	enum kv_status rc;
 
-	for (uint32_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++)
 		a[i] = 0;
 	for (unsigned g = 0; g < group; g++) {
-		if ((rc = kv_attention_row(c, s->turns, layer, head * group + g, w, keys, row, err)) != KV_OK)
+		if ((rc = kv_attention_rows(c, s->turns, layer, head * group + g, w, m, keys, rows, err)) != KV_OK)
 			return rc;
-		for (uint32_t i = 0; i < n; i++)
-			a[i] += (double)kv_score_round(s->opts, (double)row[i]);
+		kv_score_round_rows(s->opts, rows, n);
+		for (size_t i = 0; i < n; i++)
+			a[i] += (double)rows[i];
 	}
-	for (uint32_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++)
 		a[i] /= group;
 	return KV_OK;
 }
@@ -67,28 +69,32 @@ score(const struct kv_scene *s, unsigned layer, unsigned head, double *out, stru
 	const struct kv_queries *q = &s->cache->queries[layer];
 	const struct kv_list *l = kv_cache_list(s->cache, layer, head);
 	struct record r = { kv_array_new(l->n, sizeof *r.seen), kv_array_new(l->n, sizeof *r.above), kv_array_new(l->n, sizeof *r.below) };
-	float *keys = NULL, *row = kv_array_new(l->n, sizeof *row);
+	float *keys = NULL, *rows = kv_block_new(KV_ROWS_AT_ONCE, l->n * sizeof *rows);
+	double *paid = kv_block_new(KV_ROWS_AT_ONCE, l->n * sizeof *paid);
 	enum kv_status rc;
 
-	if (!row || !r.seen || !r.above || !r.below) {
+	if (!rows || !paid || !r.seen || !r.above || !r.below) {
 		rc = kv_fail_mem(err, "counts");
 		goto out;
 	}
 	if ((rc = kv_keys_turned(s->cache, s->turns, layer, head, &keys, err)) != KV_OK)
 		goto out;
-	for (uint32_t w = q->w - kv_voters(s->opts, q); w < q->w; w++) {
-		if ((rc = group_row(s, layer, head, w, keys, row, out, err)) != KV_OK)
+	for (uint32_t w = q->w - kv_voters(s->opts, q), m; w < q->w; w += m) {
+		m = q->w - w < KV_ROWS_AT_ONCE ? q->w - w : KV_ROWS_AT_ONCE;
+		if ((rc = group_rows(s, layer, head, w, m, keys, rows, paid, err)) != KV_OK)
 			goto out;
-		if (!count_row(s->opts, l, q->src[w], out, &r)) {
-			out[0] = NAN;
-			goto out;
-		}
+		for (uint32_t i = 0; i < m; i++)
+			if (!count_row(s->opts, l, q->src[w + i], paid + (size_t)i * l->n, &r)) {
+				out[0] = NAN;
+				goto out;
+			}
 	}
 	for (uint32_t i = 0; i < l->n; i++)
 		out[i] = verdict(s->opts, &r, i);
 out:
 	kv_block_free(keys);
-	free(row);
+	kv_block_free(rows);
+	kv_block_free(paid);
 	free(r.seen);
 	free(r.above);
 	free(r.below);

@@ -4,12 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/segments.h"
 #include "policy/plan.h"
+#include "stage/evict_codes.h"
 #include "stage/stage.h"
 #include "stage/tsv.h"
 #include "util/text.h"
 
-#define POLICY_KEY(id, name, help) KEY_##id,
+#define POLICY_KEY(id, name, arg, help) KEY_##id,
 enum {
 	KEY_FIRST_POLICY = 256,
 	KEY_BEFORE_POLICIES = KEY_FIRST_POLICY - 1,
@@ -20,11 +22,12 @@ enum {
 	KEY_POLICY,
 	KEY_SCORES,
 	KEY_KEEP_LIST,
+	KEY_REQUANT,
 	KEY_DRY_RUN,
 	KEY_LIST,
 };
 
-#define POLICY_ROW(id, name, help) { name, KEY_##id, NULL, help },
+#define POLICY_ROW(id, name, arg, help) { name, KEY_##id, arg, help },
 static const struct kv_opt policy_options[] = {
 	KV_POLICY_LIST(POLICY_ROW)
 	{ "policy", KEY_POLICY, "NAME", "the same by name" },
@@ -37,6 +40,7 @@ static const struct kv_opt policy_options[] = {
 static const struct kv_opt options[] = {
 	{ "keep", 'k', "N|N%", "entries that stay in every layer and KV head" },
 	KV_POLICY_OPTION_LIST(OPTION_ROW)
+	{ "requant", KEY_REQUANT, NULL, "keys in codes: quantise anew what is left of groups that lose entries" },
 	{ "dry-run", KEY_DRY_RUN, NULL, "print the scores and what would stay instead of a snapshot" },
 	{ "list", KEY_LIST, NULL, "print all policies: name, citation, scope, needs, defaults" },
 	{ 0 },
@@ -59,7 +63,7 @@ struct evict {
 	bool budget_given;
 	char *scores_path, *keep_path;
 	struct kv_tsv *scores, *keep;
-	bool dry_run, list;
+	bool requant, dry_run, list;
 };
 
 static enum kv_status
@@ -121,8 +125,10 @@ option(void *cfg, int key, const char *arg, struct kv_err *err)
 	struct evict *e = cfg;
 	enum kv_status rc;
 
-	if (key >= KEY_FIRST_POLICY && key < KEY_LAST_POLICY)
-		return set_policy(e, kv_policies[key - KEY_FIRST_POLICY], err);
+	if (key >= KEY_FIRST_POLICY && key < KEY_LAST_POLICY) {
+		rc = set_policy(e, kv_policies[key - KEY_FIRST_POLICY], err);
+		return rc == KV_OK && arg ? kv_policy_option_parse(KV_OPTION_BY, arg, &e->opts, err) : rc;
+	}
 	if (key >= KEY_FIRST_OPTION && key < KEY_LAST_OPTION)
 		return kv_policy_option_parse((enum kv_policy_option)(key - KEY_FIRST_OPTION), arg, &e->opts, err);
 	switch (key) {
@@ -137,6 +143,9 @@ option(void *cfg, int key, const char *arg, struct kv_err *err)
 	case 'k':
 		e->budget_given = true;
 		return kv_parse_amount("-k", arg, &e->opts.budget, err);
+	case KEY_REQUANT:
+		e->requant = true;
+		return KV_OK;
 	case KEY_DRY_RUN:
 		e->dry_run = true;
 		return KV_OK;
@@ -211,7 +220,7 @@ needs(const void *cfg)
 {
 	const struct evict *e = cfg;
 
-	return e->policy ? kv_policy_scorer(e->policy, &e->opts)->needs : 0;
+	return e->policy ? kv_policy_needs(kv_policy_scorer(e->policy, &e->opts), &e->opts) : 0;
 }
 
 static uint32_t
@@ -226,10 +235,22 @@ queries(const void *cfg)
 static void
 print_needs(const struct kv_policy *p, struct kv_buf *out)
 {
-	if (p->needs & KV_NEEDS_LAST)
+	static const struct { unsigned need; const char *name; } items[] = { { KV_NEEDS_RECEIVED, "acc" }, { KV_NEEDS_NLL, "nll" },
+		{ KV_NEEDS_CHUNK, "chunk" }, { KV_NEEDS_PROBE, "probe" } };
+	unsigned needs = kv_policy_needs(p, &p->defaults);
+	const char *gap = "";
+
+	if (needs & KV_NEEDS_LAST) {
 		kv_buf_printf(out, "last=%" PRId64, p->defaults.last == KV_LAST_ALL ? p->record : p->defaults.last);
-	else
-		kv_buf_printf(out, "%s", p->needs & KV_NEEDS_RECEIVED ? "acc" : p->needs & KV_NEEDS_NLL ? "nll" : "-");
+		gap = ",";
+	}
+	for (size_t i = 0; i < sizeof items / sizeof *items; i++)
+		if (needs & items[i].need) {
+			kv_buf_printf(out, "%s%s", gap, items[i].name);
+			gap = ",";
+		}
+	if (!needs)
+		kv_buf_printf(out, "-");
 }
 
 static void
@@ -415,11 +436,26 @@ report(const struct evict *e, const struct kv_plan *p, const struct kv_cache *c,
 		kv_buf_printf(&notes->report, "kept %" PRIu64 " of %" PRIu64 " entries of all layers and heads\n", kept, of);
 }
 
+/* Scores that go by keys see what is left of them. */
+static void
+remark_keys(const struct evict *e, const struct kv_cache *c, struct kv_notes *notes)
+{
+	bool exact = true;
+
+	if (!e->policy || !(kv_policy_scorer(e->policy, &e->opts)->reads & KV_READS_K))
+		return;
+	for (size_t i = 0; i < n_lists(c); i++)
+		exact &= kv_rows_exact(&c->list[i].k);
+	if (!exact)
+		kv_buf_printf(&notes->remarks, "keys were pruned or quantised: scores are approximate\n");
+}
+
 static enum kv_status
 run(const void *cfg, struct kv_cache *c, struct kv_pool *pool, struct kv_notes *notes, struct kv_err *err)
 {
 	const struct evict *e = cfg;
 	struct kv_plan *plan;
+	uint64_t entries;
 	enum kv_status rc;
 
 	if (e->list) {
@@ -429,13 +465,18 @@ run(const void *cfg, struct kv_cache *c, struct kv_pool *pool, struct kv_notes *
 	if ((rc = make_plan(e, c, pool, &plan, err)) != KV_OK)
 		return rc;
 	report(e, plan, c, notes);
+	remark_keys(e, c, notes);
+	entries = kv_cache_entries(c);
 	notes->of = kv_cache_longest(c);
 	notes->kept = notes->of;
 	if (e->dry_run) {
 		print_plan(plan, c, &notes->text);
 		if (notes->text.failed)
 			rc = kv_fail_mem(err, "a text");
-	} else if ((rc = kv_plan_apply(plan, c, pool, err)) == KV_OK) {
+	} else if ((rc = kv_evict_apply(plan, c, pool, e->requant, &notes->remarks, err)) == KV_OK) {
+		/* The softmax behind them ran over entries that are gone. */
+		if (kv_cache_entries(c) < entries)
+			kv_cache_drop_sums(c);
 		notes->kept = kv_cache_longest(c);
 		if (e->policy && e->policy->after)
 			e->policy->after(c, &e->opts);

@@ -92,7 +92,7 @@ configure(const char *text)
 	struct kv_each *e;
 	struct kv_observe o = { 0 };
 	struct kv_err err = { KV_OK, "" };
-	enum kv_status rc = kv_each_new(text, common, &e, &err);
+	enum kv_status rc = kv_each_new("--each", text, common, &e, &err);
 
 	if (rc != KV_OK) {
 		MUST(rc == err.code && *err.text && !strchr(err.text, '\n'));

@@ -89,6 +89,41 @@ policy_receive(struct kv_cache *c)
 }
 
 void
+policy_sums(struct kv_cache *c, enum kv_sums_of which, uint32_t queries, unsigned layer, unsigned head, uint32_t cols, const float *sums)
+{
+	struct kv_sums *s = &c->sums[which];
+	struct kv_sums_list *l;
+	struct kv_err err;
+
+	if (!s->there && kv_cache_new_sums(c, which, queries, 0, &err) != KV_OK)
+		abort();
+	l = &s->list[layer * c->geom.n_heads_kv + head];
+	l->cols = cols;
+	if (cols)
+		memcpy(l->sum, sums, (size_t)s->rows * cols * sizeof *sums);
+}
+
+void
+policy_probe(struct kv_cache *c)
+{
+	struct kv_err err;
+
+	kv_cache_drop_sums(c);
+	for (uint32_t which = 0; which < KV_SUMS_KINDS; which++) {
+		if (kv_cache_new_sums(c, which, 3, 0, &err) != KV_OK)
+			abort();
+		c->sums[which].all = true;
+		for (uint32_t i = 0; i < c->geom.n_layers * c->geom.n_heads_kv; i++)
+			for (uint32_t j = 0; j < c->sums[which].rows * c->list[i].n; j++) {
+				uint32_t key[3] = { which, i, j };
+
+				c->sums[which].list[i].sum[j] = (float)(kvs_hash64(key, sizeof key) >> 40) * 0x1p-24f;
+			}
+	}
+	c->state.tail = 0;
+}
+
+void
 policy_cache_free(struct kv_cache *c)
 {
 	for (size_t i = 0; i < (size_t)c->geom.n_layers * c->geom.n_heads_kv; i++)

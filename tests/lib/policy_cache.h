@@ -17,6 +17,13 @@ struct kv_cache *policy_rows(unsigned heads, unsigned heads_kv, uint32_t n, uint
 struct kv_received *policy_received(struct kv_cache *c, unsigned layer, unsigned head);
 /* The same for all lists, with arbitrary numbers. */
 void policy_receive(struct kv_cache *c);
+/*
+ * What a round's chunk or probe of so many queries paid to the first cols entries of a list, by query head of its group: sums [rows][cols].
+ * Lists that are not named were seen as well, and got nothing.
+ */
+void policy_sums(struct kv_cache *c, enum kv_sums_of which, uint32_t queries, unsigned layer, unsigned head, uint32_t cols, const float *sums);
+/* Both, over all entries of all lists, with arbitrary numbers; nothing counts as new, as after a run with a probe alone. */
+void policy_probe(struct kv_cache *c);
 void policy_cache_free(struct kv_cache *c);	/* with what was received */
 
 /* kv-evict with options split at blanks, one thread. */

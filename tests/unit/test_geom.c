@@ -48,7 +48,7 @@ test_same(void)
 	fresh();
 	b.fp_model[15] = 0xab;
 	ok(kvs_geom_same_model(&a, &b, true, &err) == KV_EFIT, "another model, force or not");
-	is_str(err.text, "model fingerprint: the model has 0f0e0d0c0b0a…, the snapshot has ab0e0d0c0b0a…", "both sides are named");
+	is_str(err.text, "snapshot was made with another model: weights differ in fingerprint (snapshot ab0e0d0c0b0a…, model 0f0e0d0c0b0a…)", "both sides are named");
 	fresh();
 	b.n_layers = 2;
 	ok(kvs_geom_same_model(&a, &b, false, &err) == KV_EFIT, "another size");

@@ -1,7 +1,7 @@
 /*
- * Every operation of the generic table, and attention of the best one, against double loops. Sums in f32 over n terms of size 1 are off by some sqrt(n) 2^-24 of their
- * spread in practice; 2e-6 times the root of the sum of squares of the terms is demanded of products, 3e-6 of the spread of the
- * values of attention.
+ * Every operation of the generic table, and attention at every level, against double loops. Sums in f32 over n terms of size 1 are off by
+ * some sqrt(n) 2^-24 of their spread in practice; 2e-6 times the root of the sum of squares of the terms is demanded of products, 3e-6
+ * of the spread of the values of attention.
  */
 #include "kernel/ops.h"
 
@@ -288,8 +288,8 @@ scene_make(struct scene *s, size_t heads, size_t kv_heads, size_t d_k, size_t d_
 		}
 		if (n_rot)
 			kv_angles_get(s->angles, pos, n[g], cs);
-		s->list[g] = (struct kv_attn_list){ n[g], random_rows(dtype, n[g] * d_k), random_rows(dtype, n[g] * d_v), (uint8_t)dtype,
-			(uint8_t)dtype, src, pos, cs };
+		s->list[g] = (struct kv_attn_list){ .n = n[g], .k = random_rows(dtype, n[g] * d_k), .v = random_rows(dtype, n[g] * d_v),
+			.k_dtype = (uint8_t)dtype, .v_dtype = (uint8_t)dtype, .src = src, .pos = pos, .angles = cs };
 	}
 }
 
@@ -457,7 +457,7 @@ received_error(struct kv_pool *pool, struct scene *s)
 static void
 test_attend(struct kv_pool *pool)
 {
-	static const struct { size_t heads, kv_heads, d_k, d_v, n[3], m; unsigned dtype, n_rot; uint32_t window; float softcap; } t[] = {
+	static const struct { size_t heads, kv_heads, d_k, d_v, n[4], m; unsigned dtype, n_rot; uint32_t window; float softcap; } t[] = {
 		{ 1, 1, 1, 1, { 1 }, 1, 1, 0, 0, 0 },
 		{ 2, 1, 16, 16, { 7 }, 1, 1, 16, 0, 0 },
 		{ 6, 3, 20, 12, { 300, 256, 5 }, 1, 2, 12, 0, 0 },
@@ -476,6 +476,9 @@ test_attend(struct kv_pool *pool)
 		{ 8, 2, 128, 128, { 261, 256 }, 1, 2, 96, 0, 0 },
 		{ 6, 1, 8, 8, { 600 }, 530, 1, 8, 0, 0 },	/* more tiles than have sums of their own at a time */
 		{ 2, 1, 4, 4, { 25000 }, 49, 2, 4, 0, 0 },	/* more weights than a full tile may keep */
+		{ 7, 1, 65, 63, { 321 }, 3, 2, 64, 0, 0 },	/* neither keys nor values fill vectors */
+		{ 2, 1, 96, 80, { 700 }, 200, 3, 32, 300, 0 },
+		{ 4, 4, 64, 128, { 64, 65, 63, 257 }, 63, 2, 64, 0, 0 },
 	};
 
 	for (size_t k = 0; k < sizeof t / sizeof *t; k++) {
@@ -489,7 +492,7 @@ test_attend(struct kv_pool *pool)
 		for (size_t g = 0; s.a.neox && s.angles && g < t[k].kv_heads; g++)
 			kv_angles_get(s.angles, s.list[g].pos, s.list[g].n, (float *)(uintptr_t)s.list[g].angles);
 		e = attention_error(pool, &s);
-		is_near(e, 0, 6e-6, "attend: %zu of %zu, %zu heads on %zu, %zu and %zu channels, window %u, cap %g", t[k].m, t[k].n[0],
+		is_near(e, 0, 6e-6, "%s attends: %zu of %zu, %zu heads on %zu, %zu and %zu channels, window %u, cap %g", ops->level, t[k].m, t[k].n[0],
 			t[k].heads, t[k].kv_heads, t[k].d_k, t[k].d_v, t[k].window, (double)t[k].softcap);
 		if (pool)
 			is_near(received_error(pool, &s), 0, 6e-6, "and what entries received");
@@ -587,6 +590,7 @@ test_threads(void)
 int
 main(void)
 {
+	static const char *const caps[] = { "avx2", "avx512", "amx" };
 	struct kv_pool *pool = kv_pool_new(2);
 
 	test_exp();
@@ -601,9 +605,12 @@ main(void)
 	test_rising(pool);
 	test_unseen(pool);
 	test_threads();
-	/* Once more with the best kernels of this processor. */
-	kv_ops_choose(NULL, &ops, NULL);
-	if (ops != &kv_ops_generic) {
+	/* Once more with the kernels of every level that this processor has. */
+	for (size_t i = 0; i < sizeof caps / sizeof *caps; i++) {
+		const struct kv_ops *last = ops;
+
+		if (kv_ops_choose(caps[i], &ops, NULL) != KV_OK || ops == last)
+			continue;
 		test_attend(pool);
 		test_rising(pool);
 		test_unseen(pool);

@@ -147,7 +147,7 @@ get_row(struct kv_cache *c, float *row)
 
 	kv_turns_new(c, &t, &err);
 	kv_keys_turned(c, t, 0, 0, &keys, &err);
-	kv_attention_row(c, t, 0, 0, 0, keys, row, &err);
+	kv_attention_rows(c, t, 0, 0, 0, 1, keys, row, &err);
 	kv_block_free(keys);
 	kv_turns_free(t);
 }

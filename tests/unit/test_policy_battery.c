@@ -31,10 +31,19 @@ battery_cache(uint32_t n)
 	struct kv_cache *c = small_cache(small_geom(3, 4, 2, 8)), *read;
 
 	small_feed(c, n);
+	policy_probe(c);
 	read = small_copy(c);
 	policy_cache_free(c);
 	policy_receive(read);
 	return read;
+}
+
+/* All that a policy may ask for, about the entries that are there now. */
+static void
+observe(struct kv_cache *c)
+{
+	policy_receive(c);
+	policy_probe(c);
 }
 
 static bool
@@ -91,7 +100,7 @@ test_small(const struct kv_policy *p)
 	snprintf(line, sizeof line, "--%s -k 1%s", p->name, bare(p));
 	ok(policy_evict(c, line) == KV_OK && !kv_cache_edited(c), "%s: an empty cache", p->name);
 	small_feed(c, 1);
-	policy_receive(c);
+	observe(c);
 	ok(policy_evict(c, line) == KV_OK && kv_cache_longest(c) == 1, "%s: one entry", p->name);
 	policy_cache_free(c);
 	c = battery_cache(12);
@@ -100,7 +109,7 @@ test_small(const struct kv_policy *p)
 	for (int k = 9; k > 0; k -= 2) {
 		snprintf(line, sizeof line, "--%s -k %d%s", p->name, k, bare(p));
 		policy_evict(c, line);
-		policy_receive(c);
+		observe(c);
 	}
 	ok(kv_cache_longest(c) == 1 && c->list[5].n == 1, "%s: again and again", p->name);
 	policy_cache_free(c);
@@ -116,7 +125,7 @@ test_ragged(const struct kv_policy *p)
 
 	kv_list_keep(kv_cache_list(c, 1, 0), keep, 6, &err);
 	kv_list_keep(kv_cache_list(c, 2, 1), keep, 0, &err);
-	policy_receive(c);
+	observe(c);
 	snprintf(line, sizeof line, "--%s -k 5%s --scope head", p->name, bare(p));
 	if (p->scopes & KV_SCOPES_HEAD)
 		ok(policy_evict(c, line) == KV_OK && kv_cache_list(c, 1, 0)->n == 5 && kv_cache_list(c, 0, 0)->n == 5 &&
@@ -126,7 +135,7 @@ test_ragged(const struct kv_policy *p)
 	policy_cache_free(c);
 	c = battery_cache(12);
 	kv_list_keep(kv_cache_list(c, 1, 0), keep, 6, &err);
-	policy_receive(c);
+	observe(c);
 	snprintf(line, sizeof line, "--%s -k 5%s --scope layer", p->name, bare(p));
 	is_int(small_run(&kv_stage_evict, line, c, 1, NULL, &err), p->scopes & KV_SCOPES_LAYER ? KV_EFIT : KV_EUSAGE,
 		"%s: not as a layer: %s", p->name, err.text);
@@ -140,7 +149,7 @@ test_ragged(const struct kv_policy *p)
 static void
 test_observations(const struct kv_policy *p)
 {
-	unsigned needs = kv_policy_scorer(p, &p->defaults)->needs;
+	unsigned needs = kv_policy_needs(kv_policy_scorer(p, &p->defaults), &p->defaults);
 	struct kv_cache *c = small_cache(small_geom(3, 4, 2, 8));
 	struct kv_err err = { 0 };
 	char line[160];
@@ -155,7 +164,7 @@ test_observations(const struct kv_policy *p)
 	snprintf(line, sizeof line, "--%s -k 5%s", p->name, bare(p));
 	few = small_run(&kv_stage_evict, line, c, 1, NULL, &err);
 	if (needs)
-		ok(few == KV_EFIT && enough == KV_EFIT && strstr(err.text, "kv-prefill with --observe"), "%s: %s", p->name, err.text);
+		ok(few == KV_EFIT && enough == KV_EFIT && strstr(err.text, "run kv-prefill with --"), "%s: %s", p->name, err.text);
 	else
 		ok(few == KV_OK && enough == KV_OK, "%s needs nothing", p->name);
 	policy_cache_free(c);
@@ -176,7 +185,7 @@ test_not_finite(const struct kv_policy *p)
 	kv_rows_put(&kv_cache_list(c, 1, 0)->k, 2, 1, x, 8, &err);
 	snprintf(line, sizeof line, "--%s -k 5%s", p->name, bare(p));
 	rc = small_run(&kv_stage_evict, line, c, 2, NULL, &err);
-	if (scorer->reads & KV_READS_K)
+	if (kv_policy_reads(scorer, &p->defaults) & KV_READS_K)
 		ok(rc == KV_EFIT && strstr(err.text, "layer 1 head 0") && !kv_cache_edited(c), "%s: %s", p->name, err.text);
 	else
 		ok(rc == KV_OK, "%s does not look at keys", p->name);

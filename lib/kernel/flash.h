@@ -1,0 +1,209 @@
+/*
+ * Attention of a batch with vectors: six rows of a tile at a time against a block of keys. Their scores, which become weights, fit the
+ * nearest cache; keys come in panels [d_k][PANEL], values as rows, so that both products are one kernel. For files of a level alone.
+ */
+#ifndef KV_KERNEL_FLASH_H
+#define KV_KERNEL_FLASH_H
+
+#if defined __AVX2__
+#include <float.h>
+#include <string.h>
+
+#include "kernel/attend_batch.h"
+#include "kernel/expf.h"
+#include "kernel/simd_product.h"
+
+enum { ROWS = KV_ROWS, VECTORS = KV_VECTORS, PANEL = KV_PANEL, LD = KV_ATTN_LD, FOLD = 8 };
+
+/*
+ * Scores of one row from lo on, of which those in [from, to) count, become weights up to end; the others become 0. The factor that brings
+ * what was summed before to the new maximum.
+ */
+static float
+soften(const struct kv_attn *a, float *s, size_t lo, size_t from, size_t to, size_t end, float *top, double *sum)
+{
+	kv_vec high[2] = { kv_splat(*top), kv_splat(*top) }, total[2] = { kv_splat(0), kv_splat(0) }, at;
+	float before = *top, by;
+	size_t last = (to + 2 * KV_LANES - 1) / (2 * KV_LANES) * (2 * KV_LANES), j;
+
+	if (from >= to) {
+		memset(s + lo, 0, (end - lo) * sizeof *s);
+		return 1;
+	}
+	if (a->softcap > 0)
+		kv_attn_soft_cap(s + from, to - from, a->softcap);
+	for (j = lo; j < from; j++)
+		s[j] = -FLT_MAX;
+	for (j = to; j < last; j++)
+		s[j] = -FLT_MAX;
+	for (j = lo; j < last; j += 2 * KV_LANES)
+		for (size_t i = 0; i < 2; i++)
+			high[i] = kv_larger(high[i], kv_load(s + j + i * KV_LANES));
+	*top = kv_lanes_max(kv_larger(high[0], high[1]));
+	at = kv_splat(*top);
+	for (j = lo; j < last; j += 2 * KV_LANES)
+		for (size_t i = 0; i < 2; i++) {
+			kv_vec w = kv_exp(kv_load(s + j + i * KV_LANES) - at);
+
+			kv_store(s + j + i * KV_LANES, w);
+			total[i] += w;
+		}
+	if (last < end)
+		memset(s + last, 0, (end - last) * sizeof *s);
+	by = before < *top ? kv_expf(before - *top) : 1;
+	*sum = *sum * (double)by + (double)kv_lanes_sum(total[0] + total[1]);
+	return by;
+}
+
+/* Rows r … of a tile against entries [lo, hi) of a block, lo the first of a panel. */
+static void
+attend_rows(const struct kv_attn_group *g, struct kv_attn_tile *t, struct kv_attn_block x, size_t r, size_t lo, size_t hi)
+{
+	const struct kv_attn *a = g->a;
+	size_t rank = x.at - g->all.from, d_v = (a->d_v + KV_LANES - 1) / KV_LANES * KV_LANES, end = (hi + PANEL - 1) / PANEL * PANEL;
+	float *s = t->s + (x.b % t->blocks * t->rows + r) * LD, *then = t->then + x.b % t->blocks * t->rows, by[ROWS];
+
+	for (size_t j = lo; j < hi; j += PANEL)
+		kv_multiply(t->q + r * a->d_k, a->d_k, g->k + (rank + j) * a->d_k, PANEL, a->d_k, NULL, s + j, LD, PANEL);
+	for (size_t i = 0; i < ROWS; i++) {
+		if (r + i < t->tokens * g->heads) {
+			struct kv_span see = g->see[t->first + (r + i) / g->heads];
+
+			by[i] = soften(a, s + i * LD, lo, kv_attn_clip(see.from, x.at, x.n), kv_attn_clip(see.to, x.at, x.n), end, &t->top[r + i],
+				&t->sum[r + i]);
+		} else {
+			by[i] = 1;
+		}
+		then[r + i] = t->top[r + i];
+	}
+	kv_multiply(s + lo, LD, g->v + (rank + lo) * d_v, d_v, hi - lo, by, t->o + r * d_v, d_v, d_v);
+}
+
+static void
+attend(const struct kv_attn_group *g, struct kv_attn_tile *t, struct kv_attn_block x)
+{
+	size_t rows = t->tokens * g->heads;
+
+	for (size_t r = 0; r < rows; r += ROWS) {
+		size_t last = r + ROWS < rows ? r + ROWS - 1 : rows - 1;
+		size_t lo = kv_attn_clip(g->see[t->first + r / g->heads].from, x.at, x.n) / PANEL * PANEL;
+		size_t hi = kv_attn_clip(g->see[t->first + last / g->heads].to, x.at, x.n);
+
+		if (lo < hi)
+			attend_rows(g, t, x, r, lo, hi);
+	}
+}
+
+static void
+pack(const struct kv_attn_group *g, struct kv_span s, float *scratch)
+{
+	size_t d_k = g->a->d_k, d_v = g->a->d_v, padded = (d_v + KV_LANES - 1) / KV_LANES * KV_LANES;
+
+	for (struct kv_span x = { s.from, s.from + PANEL }; x.from < s.to; x.from += PANEL, x.to += PANEL) {
+		size_t n = (x.to < s.to ? x.to : s.to) - x.from;
+		float *v = g->v + (x.from - g->all.from) * padded;
+
+		x.to = x.from + n;
+		kv_attn_keys(g->a, g->l, x, scratch);
+		memset(scratch + n * d_k, 0, (PANEL - n) * d_k * sizeof *scratch);
+		kv_transpose(scratch, d_k, d_k, g->k + (x.from - g->all.from) * d_k);
+		if (padded == d_v) {
+			kv_attn_values(g->a, g->l, x, v);
+			continue;
+		}
+		kv_attn_values(g->a, g->l, x, scratch);
+		memset(v, 0, n * padded * sizeof *v);
+		for (size_t j = 0; j < n; j++)
+			memcpy(v + j * padded, scratch + j * d_v, d_v * sizeof *v);
+	}
+}
+
+/* sum and square [PANEL] of the means over the heads, token by token; w [tokens][heads] rows LD apart */
+static void
+receive_mean(const float *w, const float *share, size_t heads, size_t tokens, double *sum, double *square)
+{
+	const kv_vec each = kv_splat(1 / (float)heads);
+
+	for (size_t i = 0; i < tokens; i += FOLD) {
+		kv_vec part[VECTORS], squares[VECTORS];
+
+		for (size_t v = 0; v < VECTORS; v++)
+			part[v] = squares[v] = kv_splat(0);
+		for (size_t t = i; t < tokens && t < i + FOLD; t++) {
+			kv_vec mean[VECTORS];
+
+			for (size_t v = 0; v < VECTORS; v++)
+				mean[v] = kv_splat(0);
+			for (size_t h = 0; h < heads; h++, w += LD)
+				for (size_t v = 0; v < VECTORS; v++)
+					mean[v] = kv_fma(kv_splat(share[t * heads + h]), kv_load(w + v * KV_LANES), mean[v]);
+			for (size_t v = 0; v < VECTORS; v++) {
+				mean[v] *= each;
+				part[v] += mean[v];
+				squares[v] = kv_fma(mean[v], mean[v], squares[v]);
+			}
+		}
+		for (size_t v = 0; v < VECTORS; v++) {
+			kv_add_wide(sum + v * KV_LANES, part[v]);
+			kv_add_wide(square + v * KV_LANES, squares[v]);
+		}
+	}
+}
+
+/* sum [PANEL] of one head's */
+static void
+receive_head(const float *w, const float *share, size_t heads, size_t tokens, double *sum)
+{
+	for (size_t i = 0; i < tokens; i += FOLD) {
+		kv_vec part[VECTORS];
+
+		for (size_t v = 0; v < VECTORS; v++)
+			part[v] = kv_splat(0);
+		for (size_t t = i; t < tokens && t < i + FOLD; t++, w += heads * LD)
+			for (size_t v = 0; v < VECTORS; v++)
+				part[v] = kv_fma(kv_splat(share[t * heads]), kv_load(w + v * KV_LANES), part[v]);
+		for (size_t v = 0; v < VECTORS; v++)
+			kv_add_wide(sum + v * KV_LANES, part[v]);
+	}
+}
+
+static void
+add_to(double *to, const double *from, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		to[i] += from[i];
+}
+
+/* Panel by panel: who sees something of one has weights, or zeros, for all of it. */
+static void
+receive(const struct kv_attn_group *g, struct kv_attn_tile *t, struct kv_attn_block x, const struct kv_attn_sums *to)
+{
+	size_t heads = g->heads;
+
+	kv_attn_shares(g, t, kv_attn_who(g, t, x.at, x.n), x.b);
+	for (size_t j = 0; j < x.n; j += PANEL) {
+		size_t n = x.n - j < PANEL ? x.n - j : PANEL;
+		struct kv_span who = kv_attn_who(g, t, x.at + j, n);
+		size_t row = who.from * heads, tokens = who.to - who.from;
+		const float *w = t->s + (x.b * t->rows + row) * LD + j, *share = t->share + row;
+
+		if (to->sum) {
+			double sum[PANEL] = { 0 }, square[PANEL] = { 0 };
+
+			receive_mean(w, share, heads, tokens, sum, square);
+			add_to(to->sum + x.at + j, sum, n);
+			add_to(to->square + x.at + j, square, n);
+		}
+		for (size_t h = 0; to->by_head && h < heads; h++) {
+			double sum[PANEL] = { 0 };
+
+			receive_head(w + h * LD, share + h, heads, tokens, sum);
+			add_to(to->by_head + h * g->l->n + x.at + j, sum, n);
+		}
+	}
+}
+
+static const struct kv_attn_level flash = { ROWS, PANEL, KV_LANES, pack, attend, receive };
+
+#endif
+#endif
