@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cache/snapshot.h"
@@ -66,6 +67,8 @@ struct prefill {
 
 	struct kv_session session;
 	struct kv_buf text, probe_text;
+	struct kv_source *source;	/* of the snapshot in hand, … */
+	double bytes;			/* … whose files have so many; INFINITY: who knows */
 	struct kvs_reader *reader;
 	struct kvs_writer *writer;
 	struct kv_progress progress;
@@ -236,12 +239,15 @@ static enum kv_status
 read_text(struct prefill *p, struct kv_err *err)
 {
 	enum kv_status rc;
+	struct stat st;
 
 	for (int i = 0; i < p->n_files; i++) {
 		if (is_whole(p) && (rc = add_file(p, p->files[i], err)) != KV_OK)
 			return rc;
 		if (!is_whole(p) && !is_stdin(p->files[i]) && access(p->files[i], R_OK))
 			return kv_fail_errno(err, "%s", p->files[i]);
+		if (!is_whole(p))
+			p->bytes += stat(p->files[i], &st) == 0 && S_ISREG(st.st_mode) ? (double)st.st_size : INFINITY;
 	}
 	if (!p->n_files && !p->prompt && !p->no_text && is_whole(p) && (rc = add_file(p, NULL, err)) != KV_OK)
 		return rc;
@@ -262,8 +268,10 @@ open_text(struct prefill *p, const struct kv_cache *past, struct kv_source **tex
 		part[n++].path = p->files[i];
 	if (is_whole(p) || p->prompt)
 		part[n++].bytes = &p->text;
-	if (!n)
+	if (!n) {
 		n = 1;		/* standard input */
+		p->bytes = INFINITY;
+	}
 	rc = kv_source_open(&p->session, &p->what, past, part, n, text, err);
 	free(part);
 	return rc;
@@ -288,11 +296,15 @@ show_text(struct prefill *p, const struct kv_cache *past, struct kv_source **tex
 	return rc;
 }
 
+/* Of files of known size the number of tokens can be told before all have been seen. */
 static void
 tick(void *arg, uint64_t done, uint64_t total)
 {
 	struct prefill *p = arg;
+	double bytes = p->bytes + (double)p->text.len;
 
+	if (!total && bytes < 1e18 && (total = kv_source_guess(p->source, (uint64_t)bytes)) > p->take)
+		total = p->take;
 	kv_progress_at(&p->progress, done, total, NULL);
 }
 
@@ -372,6 +384,7 @@ extend(struct prefill *p, struct kv_cache *c, struct kv_err *err)
 		goto out;
 	rounds.probe = probe.id;
 	rounds.n_probe = probe.n;
+	p->source = text;
 	skipped = kv_source_done(text);
 	begin = kv_now();
 	kv_progress_start(&p->progress, usage.tool, "tokens", p->tool.verbosity < 0);

@@ -217,6 +217,16 @@ kv_source_total(const struct kv_source *src)
 	return ended(src) && !src->text.len ? src->done + (src->ids.n - src->next) : 0;
 }
 
+uint64_t
+kv_source_guess(const struct kv_source *src, uint64_t bytes)
+{
+	uint64_t total = kv_source_total(src), seen = src->done + (src->ids.n - src->next);
+
+	if (total || !src->offset || bytes < src->offset)
+		return total;
+	return (uint64_t)((double)seen * ((double)bytes / (double)src->offset));
+}
+
 void
 kv_source_notes(const struct kv_source *src, struct kv_buf *notes)
 {

@@ -33,6 +33,7 @@ void kv_source_skip(struct kv_source *src, size_t n);
 
 uint64_t kv_source_done(const struct kv_source *src);	/* ids passed over */
 uint64_t kv_source_total(const struct kv_source *src);	/* ids in all; 0 until the end of the text has been seen */
+uint64_t kv_source_guess(const struct kv_source *src, uint64_t bytes);	/* the same of a text of so many bytes, by those seen so far */
 /* Lines worth saying on standard error; they are complete once the end has been seen. */
 void kv_source_notes(const struct kv_source *src, struct kv_buf *notes);
 

@@ -239,6 +239,10 @@ see_payload(struct pass *p, const struct kvs_head *h, struct kv_err *err)
 	case KVS_CMSK:
 		p->s->bytes[KV_BYTES_MASKS] += n;
 		return see_mask(p, h, err);
+	case KVS_CMAP:
+		p->s->bytes[KV_BYTES_MASKS] += n;
+		p->s->n_maps++;
+		return KV_OK;
 	case KVS_QUNT:
 		p->s->bytes[KV_BYTES_SCALES] += n;
 		return KV_OK;

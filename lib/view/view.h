@@ -53,6 +53,7 @@ struct kv_survey {
 	uint64_t rows_pruned, rows_baked;	/* rows of K or V under a channel mask; keys with their positions baked in */
 	uint32_t n_masks, kept_min, kept_max;	/* channels that the masks leave */
 	bool pairs;				/* all masks of keys keep rotary pairs whole */
+	uint32_t n_maps;			/* masks whose dropped channels can be rebuilt */
 	uint32_t bits_k, bits_v, group, residual;	/* of rows stored as codes */
 	uint64_t rows_k, rows_v;
 	uint64_t odd_rows;		/* rows of K or V with a NaN or an infinity in them */
