@@ -122,3 +122,15 @@ field() {
 	[ "$(field c.kvs .tokens .tail)" = "700 $((700 % 64))" ]
 	[ "$(field d.kvs .tokens .tail)" = "700 700" ]
 }
+
+@test "--last-refill exact: the last fill ends where the question just fits" {
+	prose 300 >long
+	for n in 500 700 900 1100 1300; do
+		head -c $n long >text
+		set -- --fill 100 --reserve 20 --probe @question --observe nll text -o
+		kv-prefill "$@" e.kvs --each 'kv-evict --infinipot -k 40 --last-refill exact | kv-reposition --compact'
+		kv-prefill "$@" f.kvs --each 'kv-evict --infinipot -k 40 | kv-reposition --compact'
+		[ "$(field e.kvs .entries.max)" -eq $((100 - (probe > 20 ? probe : 20))) ]
+		[ "$(field f.kvs .entries.max)" -le "$(field e.kvs .entries.max)" ]
+	done
+}

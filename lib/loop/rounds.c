@@ -92,8 +92,10 @@ look_ahead(struct reading *job, const uint32_t **ids, size_t *m, size_t *left, s
 	enum kv_status rc;
 
 	*m = *left = 0;
-	if (job->done == job->most || (rc = kv_source_peek(job->text, 1, ids, &n, err)) != KV_OK || !n)
-		return job->done == job->most ? KV_OK : rc;
+	if (job->done == job->most)
+		return KV_OK;
+	if ((rc = kv_source_peek(job->text, 1, ids, &n, err)) != KV_OK || !n)
+		return rc;
 	if ((rc = room(job, &may, err)) != KV_OK)
 		return rc;
 	if (ahead > job->most - job->done - may)

@@ -40,8 +40,9 @@ done
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
-# Raw continuations, without a newline at the end: probe and prompt are the same tokens.
-printf '\nQuestion: What is the secret number of this book?\nAnswer: The secret number of this book is' >"$tmp/question"
+# A raw continuation, without a newline at the end: probe and prompt are the same tokens. Asked in the words of the statement: a small model that
+# sees all of the text then answers from any distance, so that what is measured is the cache.
+printf '\n\nThe secret number of this book is' >"$tmp/question"
 statement() { printf 'The secret number of this book is %s. Keep it in mind: the secret number is %s.' "$1" "$1"; }
 case $probe in
 cap) cap=$here/../../examples/cap.txt ;;
