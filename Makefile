@@ -84,6 +84,22 @@ fuzz:
 	$(MAKE) CC=clang B=build-fuzz CPPFLAGS=-DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION CFLAGS='-O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all' fuzzers
 	tests/fuzz/run.sh build-fuzz $(FUZZ_SECONDS)
 
+# Speed, level by level, on the model in KV_MODEL (without one: of the kernels alone). Also kept in build/bench/, by processor and commit.
+BENCH_O = $(patsubst %.c,$(O)/%.o,$(wildcard tests/bench/*.c))
+
+$(B)/tests/bench/bench: $(BENCH_O) $(B)/lib/libkv.a
+	@mkdir -p $(@D)
+	$(CC) $(KV_CFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+bench: $(B)/tests/bench/bench
+	tests/bench/run.sh $< $(B)/bench
+
+# The same tokens through llama.cpp, in turn; it is installed into an environment of its own.
+bench-peer: all
+	[ -x $(B)/peer/venv/bin/python ] || python3 -m venv $(B)/peer/venv
+	$(B)/peer/venv/bin/pip install -q llama-cpp-python==0.3.16
+	KV_MODEL=$${KV_MODEL:-$$(examples/setup.sh model)} && $(B)/peer/venv/bin/python tests/peers/bench_llama.py $$KV_MODEL $(B)/bin
+
 # A whole run on a fresh machine: packages, build, model, tests.
 test:
 	examples/setup.sh packages test
@@ -131,6 +147,6 @@ uninstall:
 clean:
 	rm -rf build build-*
 
-.PHONY: all units test check demo asan tsan fuzz fuzzers lint parity install uninstall clean
+.PHONY: all units bench bench-peer test check demo asan tsan fuzz fuzzers lint parity install uninstall clean
 .SECONDARY:
 -include $(shell find $(O) -name '*.d' 2>/dev/null)

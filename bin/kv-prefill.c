@@ -1,6 +1,8 @@
 /* kv-prefill: text in, snapshot out. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cache/snapshot.h"
@@ -65,6 +67,8 @@ struct prefill {
 
 	struct kv_session session;
 	struct kv_buf text, probe_text;
+	struct kv_source *source;	/* of the snapshot in hand, … */
+	double bytes;			/* … whose files have so many; INFINITY: who knows */
 	struct kvs_reader *reader;
 	struct kvs_writer *writer;
 	struct kv_progress progress;
@@ -220,73 +224,145 @@ add_file(struct prefill *p, const char *path, struct kv_err *err)
 	return rc;
 }
 
-/* The files, one after the other, then -p. */
+/* A template and --show-prompt take the text as a whole; of a sequence of snapshots each gets all of it. */
+static bool
+is_whole(const struct prefill *p)
+{
+	return p->what.chat || p->what.show || p->from;
+}
+
+/*
+ * The text is the files, one after the other, then -p. As a whole it is read now; else only -p is, and that the files are there is seen now rather
+ * than in an hour.
+ */
 static enum kv_status
 read_text(struct prefill *p, struct kv_err *err)
 {
 	enum kv_status rc;
+	struct stat st;
 
-	for (int i = 0; i < p->n_files; i++)
-		if ((rc = add_file(p, p->files[i], err)) != KV_OK)
+	for (int i = 0; i < p->n_files; i++) {
+		if (is_whole(p) && (rc = add_file(p, p->files[i], err)) != KV_OK)
 			return rc;
-	if (!p->n_files && !p->prompt && !p->no_text && (rc = add_file(p, NULL, err)) != KV_OK)
+		if (!is_whole(p) && !is_stdin(p->files[i]) && access(p->files[i], R_OK))
+			return kv_fail_errno(err, "%s", p->files[i]);
+		if (!is_whole(p))
+			p->bytes += stat(p->files[i], &st) == 0 && S_ISREG(st.st_mode) ? (double)st.st_size : INFINITY;
+	}
+	if (!p->n_files && !p->prompt && !p->no_text && is_whole(p) && (rc = add_file(p, NULL, err)) != KV_OK)
 		return rc;
 	return p->prompt ? kv_text_arg(p->prompt, &p->text, err) : KV_OK;
 }
 
+/* The same as a stream. */
+static enum kv_status
+open_text(struct prefill *p, const struct kv_cache *past, struct kv_source **text, struct kv_err *err)
+{
+	struct kv_source_part *part = kv_array_new((size_t)p->n_files + 1, sizeof *part);
+	size_t n = 0;
+	enum kv_status rc;
+
+	if (!part)
+		return kv_fail_mem(err, "the names of files");
+	for (int i = 0; i < p->n_files && !is_whole(p); i++)
+		part[n++].path = p->files[i];
+	if (is_whole(p) || p->prompt)
+		part[n++].bytes = &p->text;
+	if (!n) {
+		n = 1;		/* standard input */
+		p->bytes = INFINITY;
+	}
+	rc = kv_source_open(&p->session, &p->what, past, part, n, text, err);
+	free(part);
+	return rc;
+}
+
+/* The text in its template, or to be shown. */
+static enum kv_status
+show_text(struct prefill *p, const struct kv_cache *past, struct kv_source **text, struct kv_err *err)
+{
+	struct kv_buf notes = { 0 }, shown = { 0 };
+	struct kv_ids ids = { 0 };
+	enum kv_status rc;
+
+	if ((rc = kv_prompt_ids(&p->session, &p->what, past, &p->text, &ids, &shown, &notes, err)) == KV_OK &&
+	    (rc = kv_source_of(&ids, text, err)) == KV_OK) {
+		kv_tool_say_lines(&p->tool, 0, &notes);
+		kv_tool_show(&shown);
+	}
+	kv_ids_free(&ids);
+	kv_buf_free(&notes);
+	kv_buf_free(&shown);
+	return rc;
+}
+
+/* Of files of known size the number of tokens can be told before all have been seen. */
 static void
 tick(void *arg, uint64_t done, uint64_t total)
 {
 	struct prefill *p = arg;
+	double bytes = p->bytes + (double)p->text.len;
 
+	if (!total && bytes < 1e18 && (total = kv_source_guess(p->source, (uint64_t)bytes)) > p->take)
+		total = p->take;
 	kv_progress_at(&p->progress, done, total, NULL);
 }
 
 static void
-summary(const struct prefill *p, const struct kv_cache *c, size_t n, double seconds)
+summary(const struct prefill *p, const struct kv_cache *c, uint64_t n, double seconds)
 {
-	kv_tool_say(&p->tool, 1, "%zu tokens read in %.2f s (%.0f/s), %u entries", n, seconds, n ? (double)n / seconds : 0, kv_cache_longest(c));
+	kv_tool_say(&p->tool, 1, "%llu tokens read in %.2f s (%.0f/s), %u entries", (unsigned long long)n, seconds, n ? (double)n / seconds : 0, kv_cache_longest(c));
 	if (p->rounds.feed.observe.nll && c->nll_count)
 		kv_tool_say(&p->tool, 1, "mean NLL %.4f, perplexity %.3f over %llu tokens", c->nll_sum / (double)c->nll_count,
 			exp(c->nll_sum / (double)c->nll_count), (unsigned long long)c->nll_count);
 }
 
-/* --continue: the ids that the cache has consumed must be those that the text begins with; *skip = how many they are. */
+/* --continue: the ids that the cache has consumed must be those that the text begins with. They are passed over. */
 static enum kv_status
-find_place(const struct kv_cache *c, const struct kv_ids *ids, size_t *skip, struct kv_err *err)
+find_place(const struct kv_cache *c, struct kv_source *text, struct kv_err *err)
 {
+	enum { AT_ONCE = 1 << 14 };
+	const uint32_t *ids;
 	uint32_t id;
+	size_t n;
+	enum kv_status rc;
 
-	if (c->state.consumed > ids->n)
-		return kv_fail(err, KV_EFIT, "--continue: the text has %zu tokens, the snapshot has read %llu", ids->n,
-			(unsigned long long)c->state.consumed);
-	for (uint32_t i = 0; i < c->state.consumed; i++)
-		if (kv_cache_token(c, i, &id) && id != ids->id[i])
-			return kv_fail(err, KV_EFIT, "--continue: token %u of the text is not the one that the snapshot has read", i);
-	*skip = (size_t)c->state.consumed;
+	for (uint64_t at = 0; at < c->state.consumed; at += n) {
+		uint64_t left = c->state.consumed - at;
+
+		if ((rc = kv_source_peek(text, left < AT_ONCE ? (size_t)left : AT_ONCE, &ids, &n, err)) != KV_OK)
+			return rc;
+		if (!n)
+			return kv_fail(err, KV_EFIT, "--continue: the text has %llu tokens, the snapshot has read %llu", (unsigned long long)at,
+				(unsigned long long)c->state.consumed);
+		for (size_t i = 0; i < n; i++)
+			if (kv_cache_token(c, (uint32_t)(at + i), &id) && id != ids[i])
+				return kv_fail(err, KV_EFIT, "--continue: token %llu of the text is not the one that the snapshot has read",
+					(unsigned long long)(at + i));
+		kv_source_skip(text, n);
+	}
 	return KV_OK;
 }
 
-/* The text for one cache, *skip of which it has read already, and the probe. */
+/* The text for one cache, what it has read of it already passed over, and the probe. */
 static enum kv_status
-tokenise(struct prefill *p, const struct kv_cache *c, struct kv_ids *ids, size_t *skip, struct kv_ids *probe, struct kv_err *err)
+open_job(struct prefill *p, const struct kv_cache *c, struct kv_source **text, struct kv_ids *probe, struct kv_err *err)
 {
-	struct kv_buf notes = { 0 }, shown = { 0 };
-	enum kv_status rc = KV_OK;
+	const struct kv_cache *past = p->go_on ? NULL : c;
+	struct kv_buf notes = { 0 };
+	const uint32_t *ids = NULL;
+	size_t n = 0;
+	enum kv_status rc;
 
-	*skip = 0;
-	if (!p->no_text)
-		rc = kv_prompt_ids(&p->session, &p->what, p->go_on ? NULL : c, &p->text, ids, &shown, &notes, err);
+	rc = p->what.chat || p->what.show ? show_text(p, past, text, err) : open_text(p, past, text, err);
 	if (rc == KV_OK && p->go_on)
-		rc = find_place(c, ids, skip, err);
-	if (rc == KV_OK && p->probe)
-		rc = kv_prompt_probe(&p->session, &p->what, c, ids->id + *skip, ids->n - *skip, &p->probe_text, probe, &notes, err);
-	if (rc == KV_OK) {
+		rc = find_place(c, *text, err);
+	/* The next message of a conversation depends on what was said until then. */
+	if (rc == KV_OK && p->what.chat)
+		rc = kv_source_peek(*text, SIZE_MAX, &ids, &n, err);
+	if (rc == KV_OK && p->probe && (rc = kv_prompt_probe(&p->session, &p->what, c, ids, n, &p->probe_text, probe, &notes, err)) == KV_OK)
 		kv_tool_say_lines(&p->tool, 0, &notes);
-		kv_tool_show(&shown);
-	}
 	kv_buf_free(&notes);
-	kv_buf_free(&shown);
 	return rc;
 }
 
@@ -294,27 +370,34 @@ tokenise(struct prefill *p, const struct kv_cache *c, struct kv_ids *ids, size_t
 static enum kv_status
 extend(struct prefill *p, struct kv_cache *c, struct kv_err *err)
 {
-	struct kv_ids ids = { 0 }, probe = { 0 };
+	struct kv_source *text = NULL;
+	struct kv_buf notes = { 0 };
+	struct kv_ids probe = { 0 };
 	struct kv_rounds rounds = p->rounds;
-	size_t skip, n;
+	uint64_t skipped;
 	enum kv_status rc;
 	double begin;
 
 	rounds.feed.observe = kv_observe_on(&rounds.feed.observe, c);
 	if ((rc = kv_session_fits(&p->session, c, !p->what.tokens, p->tool.force, err)) != KV_OK ||
-	    (rc = tokenise(p, c, &ids, &skip, &probe, err)) != KV_OK)
+	    (rc = open_job(p, c, &text, &probe, err)) != KV_OK)
 		goto out;
 	rounds.probe = probe.id;
 	rounds.n_probe = probe.n;
-	n = ids.n - skip < p->take ? ids.n - skip : (size_t)p->take;
+	p->source = text;
+	skipped = kv_source_done(text);
 	begin = kv_now();
 	kv_progress_start(&p->progress, usage.tool, "tokens", p->tool.verbosity < 0);
-	rc = kv_rounds_read(&p->session, c, ids.id + skip, n, &rounds, p->tool.pool, err);
+	rc = kv_rounds_read(&p->session, c, text, p->take, &rounds, p->tool.pool, err);
 	kv_progress_end(&p->progress);
-	if (rc == KV_OK)
-		summary(p, c, n, kv_now() - begin);
+	if (rc != KV_OK)
+		goto out;
+	kv_source_notes(text, &notes);
+	kv_tool_say_lines(&p->tool, 0, &notes);
+	summary(p, c, kv_source_done(text) - skipped, kv_now() - begin);
 out:
-	kv_ids_free(&ids);
+	kv_source_close(text);
+	kv_buf_free(&notes);
 	kv_ids_free(&probe);
 	return rc;
 }

@@ -126,6 +126,10 @@ END
 @test "usage" {
 	for tool in kv-prefill kv-evict kv-prune kv-quant kv-reposition kv-decode kv-dump; do
 		refuse 2 $tool --nonesuch
+		refuse 2 $tool -é
+		says 'no option -\xc3'
+		refuse 2 $tool $'-q\n'
+		says 'no option -\x0a'
 		says "try '$tool --help'"
 		run -0 --separate-stderr $tool --help
 		[[ ${lines[0]} == "usage: $tool "* ]] && [ -z "$stderr" ]

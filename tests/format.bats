@@ -35,6 +35,17 @@ types() { kv-dump --tsv frames "$1" | cut -f 2 | tail -n +2 | tr '\n' ' '; }
 	done
 }
 
+@test "golden files: any number of threads says the same" {
+	for file in "$files"/*.kvs; do
+		for n in 1 4; do
+			status=0
+			kv-dump -@$n --json "$file" >out$n 2>err$n || status=$?
+			echo $status >>out$n
+		done
+		cmp out1 out4 && cmp err1 err4 || { echo "$file"; return 1; }
+	done
+}
+
 @test "golden files: editors end as the names say, and write what verifies" {
 	for file in "$files"/*.kvs; do
 		want=$(verdict "$file")

@@ -265,6 +265,7 @@ keys() { kv-dump --tsv frames "$1" | grep -E $'\tKEYS\t|\tQUNT\t|\tCMSK\t' | cut
 	refuse 2 kv-prune --think 0.4 --what v --pairs s.kvs
 	refuse 2 kv-prune --think 0.4 --what v --rebuild s.kvs
 	refuse 2 kv-prune --think 0.4 --what v --score error s.kvs
+	refuse 2 kv-prune --think 0.4 --score rebuilt s.kvs
 }
 
 # --- kv-evict

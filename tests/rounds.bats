@@ -104,3 +104,21 @@ field() {
 	run -0 --separate-stderr kv-decode -v -n 3 --ignore-eos --each 'kv-evict --window -k 9' a.kvs
 	[[ $stderr == *"--each: round 1: kv-evict: kept 9 of 10"* ]]
 }
+
+@test "a text is read as it is needed: byte by byte, or without an end" {
+	prose 6000 >long
+	set -- --chunk 64 --probe @question --each 'kv-evict --citrus -k 40 | kv-reposition --compact'
+	kv-prefill "$@" long -o a.kvs
+	dd bs=1 if=long 2>/dev/null | kv-prefill "$@" -o b.kvs
+	same a.kvs b.kvs
+	set -- --fill 100 --probe @question --observe nll --each 'kv-evict --infinipot -k 40 | kv-reposition --compact'
+	kv-prefill "$@" <long -o a.kvs
+	head -c 20001 long >one
+	tail -c +20002 long >two
+	kv-prefill "$@" one two -o b.kvs
+	same a.kvs b.kvs
+	yes 'the cache lets go' | kv-prefill --take 700 --chunk 64 -o c.kvs
+	yes 'the cache lets go' | kv-prefill --take 700 -o d.kvs
+	[ "$(field c.kvs .tokens .tail)" = "700 $((700 % 64))" ]
+	[ "$(field d.kvs .tokens .tail)" = "700 700" ]
+}

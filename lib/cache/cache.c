@@ -217,7 +217,7 @@ drop_round(struct kv_cache *c)
 	c->has_round = false;
 	for (size_t i = 0; i < c->n_other; i++)
 		if (c->other[i].head.type == KVS_CKPT)
-			kv_block_free(c->other[i].payload);
+			kv_held_drop(&c->other[i]);
 		else
 			c->other[kept++] = c->other[i];
 	c->n_other = kept;

@@ -38,6 +38,8 @@ enum kv_status kv_reading_check(struct kv_reading *rd, const struct kvs_frame *f
 enum kv_status kv_reading_take(struct kv_reading *rd, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err);
 /* After all ENTS: every list gets its own source indices and positions; plain rows at its end, if rows are there, are those that will grow. */
 enum kv_status kv_reading_give_entries(struct kv_reading *rd, struct kv_err *err);
+/* After all rows: plain ones at the end are those that will grow. */
+enum kv_status kv_reading_settle_rows(struct kv_reading *rd, struct kv_err *err);
 
 struct kv_writing {
 	const struct kv_cache *cache;

@@ -148,7 +148,7 @@ finish(struct passing *p, const struct kvs_reader *r, struct kv_err *err)
 
 	if ((rc = kvs_check_end(p->rd.check, err)) != KV_OK)
 		return rc;
-	if (!p->begun && (rc = move(p, err)) != KV_OK)
+	if (!p->begun && ((rc = kv_reading_settle_rows(&p->rd, err)) != KV_OK || (rc = move(p, err)) != KV_OK))
 		return rc;
 	memcpy(c->digest, kvs_reader_digest(r), sizeof c->digest);
 	if ((rc = p->pass->done(p->pass->arg, c, err)) != KV_OK)

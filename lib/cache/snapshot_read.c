@@ -429,7 +429,6 @@ kv_reading_give_entries(struct kv_reading *rd, struct kv_err *err)
 {
 	struct kv_cache *c = rd->cache;
 	size_t n_lists = (size_t)c->geom.n_layers * c->geom.n_heads_kv;
-	enum kv_status rc;
 
 	for (size_t i = 0; i < n_lists; i++) {
 		struct kv_list *l = &c->list[i];
@@ -437,10 +436,6 @@ kv_reading_give_entries(struct kv_reading *rd, struct kv_err *err)
 
 		if (!l->n)
 			continue;
-		kv_rows_find_tail(&l->k);
-		kv_rows_find_tail(&l->v);
-		if ((rc = kv_rows_merge(&l->k, l->n, err)) != KV_OK || (rc = kv_rows_merge(&l->v, l->n, err)) != KV_OK)
-			return rc;
 		l->src = kv_array_new(l->n, sizeof *l->src);
 		l->pos = kv_array_new(l->n, sizeof *l->pos);
 		if (!l->src || !l->pos)
@@ -450,6 +445,23 @@ kv_reading_give_entries(struct kv_reading *rd, struct kv_err *err)
 			l->src[r] = le32_get(p + 4 * (size_t)r);
 			l->pos[r] = (int32_t)le32_get(p + 4 * ((size_t)l->n + r));
 		}
+	}
+	return KV_OK;
+}
+
+enum kv_status
+kv_reading_settle_rows(struct kv_reading *rd, struct kv_err *err)
+{
+	const struct kvs_geom *g = &rd->cache->geom;
+	enum kv_status rc;
+
+	for (size_t i = 0; i < (size_t)g->n_layers * g->n_heads_kv; i++) {
+		struct kv_list *l = &rd->cache->list[i];
+
+		kv_rows_find_tail(&l->k);
+		kv_rows_find_tail(&l->v);
+		if ((rc = kv_rows_merge(&l->k, l->n, err)) != KV_OK || (rc = kv_rows_merge(&l->v, l->n, err)) != KV_OK)
+			return rc;
 	}
 	return KV_OK;
 }
@@ -500,7 +512,7 @@ kv_cache_read(struct kvs_reader *r, struct kv_cache **out, struct kv_err *err)
 		goto out;
 	if ((rc = kvs_check_end(rd.check, err)) != KV_OK)
 		goto out;
-	if ((rc = kv_reading_give_entries(&rd, err)) != KV_OK)
+	if ((rc = kv_reading_give_entries(&rd, err)) != KV_OK || (rc = kv_reading_settle_rows(&rd, err)) != KV_OK)
 		goto out;
 	memcpy(rd.cache->digest, kvs_reader_digest(r), sizeof rd.cache->digest);
 	*out = rd.cache;

@@ -10,19 +10,22 @@
 enum { KV_AVX2_GROUP = 4, KV_AVX2_BLOCK = 32, KV_AVX2_ROWS = 16 };
 
 /*
- * 32 inputs of four tokens in eight bits: x = d q, |q| <= 127, and s = d times the sum of the q, for weights that have a minimum. A batch is
- * [groups of four tokens][blocks]. Tokens that are missing in the last group are zeros.
+ * 32 inputs of four tokens in eight bits: x = d q, |q| <= 127, and s = d times the sum of the q, for weights that have a minimum; first, the
+ * same of the first sixteen. A batch is [groups of four tokens][blocks]. Tokens that are missing in the last group are zeros.
  */
 struct kv_avx2_act {
 	int8_t q[KV_AVX2_GROUP][KV_AVX2_BLOCK];
-	float d[KV_AVX2_GROUP], s[KV_AVX2_GROUP];
+	float d[KV_AVX2_GROUP], s[KV_AVX2_GROUP], first[KV_AVX2_GROUP];
 };
 
-/* 16 rows of 32 inputs: codes [step][half][8 rows][4 inputs], w = d code + m. */
+/* 16 rows of 32 inputs: codes [step][half][8 rows][4 inputs], w = d code + m; of some types each sixteen inputs have a scale of their own. */
 struct kv_avx2_panel {
 	_Alignas(64) uint8_t q[KV_AVX2_BLOCK / 4][2][32];
-	float d[KV_AVX2_ROWS], m[KV_AVX2_ROWS];
+	float d[2][KV_AVX2_ROWS], m[KV_AVX2_ROWS];
 };
+
+/* What the codes of a type are: without a sign, of four or five bits; with one, of eight bits; with one, from -32 on, and two scales a block. */
+enum kv_avx2_codes { KV_AVX2_NONE, KV_AVX2_FOUR, KV_AVX2_FIVE, KV_AVX2_SIGNED, KV_AVX2_HALVES };
 
 /* Rows first … of w, all their blocks. What would be behind the last row repeats it; nobody looks at its results. */
 void kv_avx2_unpack(const struct kv_weight *w, size_t first, struct kv_avx2_panel *o);
@@ -30,10 +33,10 @@ void kv_avx2_unpack(const struct kv_weight *w, size_t first, struct kv_avx2_pane
 /* x [m][blocks * 32] -> out [(m + 3) / 4][blocks] */
 void kv_avx2_quantise(struct kv_pool *pool, const float *x, size_t m, size_t blocks, struct kv_avx2_act *out);
 
-/* Matrix products over quantised activations, or over f32 ones for weights in F16; false: this type has no kernel here. */
+/* Products of one to four tokens, of quantised activations with codes or of x with numbers (then a may be NULL). */
 bool kv_avx2_has_few(uint32_t type);
-bool kv_avx2_has_many(uint32_t type);
-void kv_avx2_few(struct kv_pool *pool, const struct kv_weight *w, const struct kv_avx2_act *a, const float *x, size_t m, float *y, bool add);
+enum kv_avx2_codes kv_avx2_codes(uint32_t type);
+bool kv_avx2_few(struct kv_pool *pool, const struct kv_weight *w, const struct kv_avx2_act *a, const float *x, size_t m, float *y, bool add);
 
 /* The product of a batch, sixteen rows of w an item of the pool. */
 struct kv_avx2_batch {
@@ -48,8 +51,19 @@ struct kv_avx2_batch {
 typedef void kv_avx2_rows(void *batch, size_t item, unsigned thread);
 kv_avx2_rows kv_avx2_many;
 
-/* The whole product: quantised, by kv_avx2_few or, for more tokens, by `many`; of a type that has no kernel, the generic one. */
-bool kv_avx2_matmul_with(kv_avx2_rows *many, struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m, float *y, bool add);
+/* The product of a batch with weights that are numbers: F32, F16, BF16. */
+typedef bool kv_floats(struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m, float *y, bool add);
+kv_floats kv_avx2_floats, kv_avx512_floats;
+
+/* How a level multiplies many tokens: activations in eight bits with codes, and numbers with numbers. */
+struct kv_avx2_products {
+	kv_avx2_rows *codes;
+	kv_floats *floats;
+};
+
+/* The whole product: by kv_avx2_few or, for more tokens, by one of these; of a shape that has no kernel, the generic one. */
+bool kv_avx2_matmul_with(const struct kv_avx2_products *how, struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m,
+	float *y, bool add);
 
 /* The table of a level that differs from avx2 in its products. */
 #define KV_AVX2_OPS(name, product, attention) { \
@@ -62,6 +76,27 @@ bool kv_avx2_attend(struct kv_pool *pool, const struct kv_attn *a, const float *
 /* Attention of a batch; of one token, as above. */
 bool kv_avx2_flash(struct kv_pool *pool, const struct kv_attn *a, const float *q, size_t m, float *out);
 bool kv_avx512_flash(struct kv_pool *pool, const struct kv_attn *a, const float *q, size_t m, float *out);
+
+/* Eight rows of eight words become eight columns. */
+static inline __attribute__((always_inline)) void
+kv_avx2_transpose(__m256i r[8])
+{
+	__m256i a[8], b[8];
+
+	for (size_t i = 0; i < 4; i++) {
+		a[2 * i] = _mm256_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+		a[2 * i + 1] = _mm256_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+	}
+	for (size_t i = 0; i < 8; i += 4)
+		for (size_t k = 0; k < 2; k++) {
+			b[i + 2 * k] = _mm256_unpacklo_epi64(a[i + k], a[i + 2 + k]);
+			b[i + 2 * k + 1] = _mm256_unpackhi_epi64(a[i + k], a[i + 2 + k]);
+		}
+	for (size_t i = 0; i < 4; i++) {
+		r[i] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x20);
+		r[i + 4] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x31);
+	}
+}
 
 static inline float
 kv_avx2_sum(__m256 v)
@@ -76,9 +111,24 @@ kv_avx2_sum(__m256 v)
 static inline __m256i
 kv_avx2_nibbles(const uint8_t *p)
 {
-	__m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
+	__m256i x = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)p));
 
-	return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(x, 4), x), _mm256_set1_epi8(15));
+	return _mm256_and_si256(_mm256_srlv_epi32(x, _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4)), _mm256_set1_epi8(15));
+}
+
+/* 32 of the 256 codes of Q6_K, from -32: number g of eight. */
+static inline __m256i
+kv_avx2_codes_q6_k(const uint8_t *w, size_t g)
+{
+	const uint8_t *low = w + g / 4 * 64 + g % 2 * 32, *high = w + 128 + g / 4 * 32;
+	__m256i l = _mm256_loadu_si256((const __m256i *)(const void *)low), h = _mm256_loadu_si256((const __m256i *)(const void *)high);
+
+	if (g % 4 >= 2)
+		l = _mm256_srli_epi16(l, 4);
+	h = _mm256_srl_epi16(h, _mm_cvtsi32_si128((int)(g % 4) * 2));
+	l = _mm256_and_si256(l, _mm256_set1_epi8(15));
+	h = _mm256_slli_epi16(_mm256_and_si256(h, _mm256_set1_epi8(3)), 4);
+	return _mm256_sub_epi8(_mm256_or_si256(l, h), _mm256_set1_epi8(32));
 }
 
 static inline float

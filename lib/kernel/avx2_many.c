@@ -9,10 +9,11 @@
 
 #include "kernel/avx2.h"
 #include "kernel/quant.h"
+#include "util/le.h"
 
 enum { ROWS = KV_AVX2_ROWS, STEPS = KV_AVX2_BLOCK / 4 };
 
-/* 32 codes of a row, from block b on, and what they are worth. */
+/* 32 codes of a row, from block b on, and what they are worth: d [2], for the first and the last sixteen of them. */
 typedef __m256i load(const uint8_t *row, size_t b, float *d, float *m);
 
 static __m256i
@@ -20,8 +21,8 @@ load_q4_0(const uint8_t *row, size_t b, float *d, float *m)
 {
 	const uint8_t *p = row + b * 18;
 
-	*d = kv_avx2_half(p);
-	*m = -8 * *d;
+	d[0] = kv_avx2_half(p);
+	*m = -8 * d[0];
 	return kv_avx2_nibbles(p + 2);
 }
 
@@ -30,9 +31,40 @@ load_q4_1(const uint8_t *row, size_t b, float *d, float *m)
 {
 	const uint8_t *p = row + b * 20;
 
-	*d = kv_avx2_half(p);
+	d[0] = kv_avx2_half(p);
 	*m = kv_avx2_half(p + 2);
 	return kv_avx2_nibbles(p + 4);
+}
+
+/* Bit j of a word as 16 in byte j. */
+static inline __m256i
+fifth_bits(const uint8_t *p)
+{
+	const __m256i spread = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+	const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201);
+	__m256i x = _mm256_shuffle_epi8(_mm256_set1_epi32((int32_t)le32_get(p)), spread);
+
+	return _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(x, bit), bit), _mm256_set1_epi8(16));
+}
+
+static __m256i
+load_q5_0(const uint8_t *row, size_t b, float *d, float *m)
+{
+	const uint8_t *p = row + b * 22;
+
+	d[0] = kv_avx2_half(p);
+	*m = -16 * d[0];
+	return _mm256_or_si256(kv_avx2_nibbles(p + 6), fifth_bits(p + 2));
+}
+
+static __m256i
+load_q5_1(const uint8_t *row, size_t b, float *d, float *m)
+{
+	const uint8_t *p = row + b * 24;
+
+	d[0] = kv_avx2_half(p);
+	*m = kv_avx2_half(p + 2);
+	return _mm256_or_si256(kv_avx2_nibbles(p + 8), fifth_bits(p + 4));
 }
 
 static __m256i
@@ -40,7 +72,7 @@ load_q8_0(const uint8_t *row, size_t b, float *d, float *m)
 {
 	const uint8_t *p = row + b * 34;
 
-	*d = kv_avx2_half(p);
+	d[0] = kv_avx2_half(p);
 	*m = 0;
 	return _mm256_loadu_si256((const __m256i *)(const void *)(p + 2));
 }
@@ -53,9 +85,35 @@ load_q4_k(const uint8_t *row, size_t b, float *d, float *m)
 	int scale, min;
 
 	kv_scale_min(p + 4, (int)(b % 8), &scale, &min);
-	*d = kv_avx2_half(p) * (float)scale;
+	d[0] = kv_avx2_half(p) * (float)scale;
 	*m = -kv_avx2_half(p + 2) * (float)min;
 	return _mm256_and_si256(b % 2 ? _mm256_srli_epi16(codes, 4) : codes, _mm256_set1_epi8(15));
+}
+
+static __m256i
+load_q5_k(const uint8_t *row, size_t b, float *d, float *m)
+{
+	const uint8_t *p = row + b / 8 * 176;
+	__m256i codes = _mm256_loadu_si256((const __m256i *)(const void *)(p + 48 + b % 8 / 2 * 32));
+	__m256i high = _mm256_loadu_si256((const __m256i *)(const void *)(p + 16)), bit = _mm256_set1_epi8((char)(1 << b % 8));
+	int scale, min;
+
+	kv_scale_min(p + 4, (int)(b % 8), &scale, &min);
+	d[0] = kv_avx2_half(p) * (float)scale;
+	*m = -kv_avx2_half(p + 2) * (float)min;
+	codes = _mm256_and_si256(b % 2 ? _mm256_srli_epi16(codes, 4) : codes, _mm256_set1_epi8(15));
+	return _mm256_or_si256(codes, _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(high, bit), bit), _mm256_set1_epi8(16)));
+}
+
+static __m256i
+load_q6_k(const uint8_t *row, size_t b, float *d, float *m)
+{
+	const uint8_t *p = row + b / 8 * 210, *scale = p + 192 + b % 8 * 2;
+
+	d[0] = kv_avx2_half(p + 208) * (float)(int8_t)scale[0];
+	d[1] = kv_avx2_half(p + 208) * (float)(int8_t)scale[1];
+	*m = 0;
+	return kv_avx2_codes_q6_k(p, b % 8);
 }
 
 static load *
@@ -64,36 +122,25 @@ load_of(uint32_t type)
 	switch (type) {
 	case KV_W_Q4_0: return load_q4_0;
 	case KV_W_Q4_1: return load_q4_1;
+	case KV_W_Q5_0: return load_q5_0;
+	case KV_W_Q5_1: return load_q5_1;
 	case KV_W_Q8_0: return load_q8_0;
 	case KV_W_Q4_K: return load_q4_k;
+	case KV_W_Q5_K: return load_q5_k;
+	case KV_W_Q6_K: return load_q6_k;
 	default: return NULL;
 	}
 }
 
-bool
-kv_avx2_has_many(uint32_t type)
+enum kv_avx2_codes
+kv_avx2_codes(uint32_t type)
 {
-	return load_of(type) != NULL;
-}
-
-/* Eight rows of eight words become eight columns. */
-static inline void
-transpose(__m256i r[8])
-{
-	__m256i a[8], b[8];
-
-	for (size_t i = 0; i < 4; i++) {
-		a[2 * i] = _mm256_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
-		a[2 * i + 1] = _mm256_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
-	}
-	for (size_t i = 0; i < 8; i += 4)
-		for (size_t k = 0; k < 2; k++) {
-			b[i + 2 * k] = _mm256_unpacklo_epi64(a[i + k], a[i + 2 + k]);
-			b[i + 2 * k + 1] = _mm256_unpackhi_epi64(a[i + k], a[i + 2 + k]);
-		}
-	for (size_t i = 0; i < 4; i++) {
-		r[i] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x20);
-		r[i + 4] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x31);
+	switch (type) {
+	case KV_W_Q4_0: case KV_W_Q4_1: case KV_W_Q4_K: return KV_AVX2_FOUR;
+	case KV_W_Q5_0: case KV_W_Q5_1: case KV_W_Q5_K: return KV_AVX2_FIVE;
+	case KV_W_Q8_0: return KV_AVX2_SIGNED;
+	case KV_W_Q6_K: return KV_AVX2_HALVES;
+	default: return KV_AVX2_NONE;
 	}
 }
 
@@ -109,9 +156,13 @@ kv_avx2_unpack(const struct kv_weight *w, size_t first, struct kv_avx2_panel *o)
 			for (size_t i = 0; i < 8; i++) {
 				size_t row = first + 8 * half + i < w->n_out ? first + 8 * half + i : w->n_out - 1;
 
-				r[i] = from(w->data + row * w->row_bytes, b, &o[b].d[8 * half + i], &o[b].m[8 * half + i]);
+				float d[2] = { 0 };
+
+				r[i] = from(w->data + row * w->row_bytes, b, d, &o[b].m[8 * half + i]);
+				o[b].d[0][8 * half + i] = d[0];
+				o[b].d[1][8 * half + i] = d[1];
 			}
-			transpose(r);
+			kv_avx2_transpose(r);
 			for (size_t k = 0; k < STEPS; k++)
 				_mm256_store_si256((__m256i *)(void *)o[b].q[k][half], r[k]);
 		}
@@ -129,23 +180,28 @@ four_inputs(const int8_t *q)
 /* gcc 12 reorders these sums and then runs out of registers: each step is made opaque to it. */
 #define IN_ORDER(v) __asm__("" : "+x"(v))
 
-/* Four bits: 8 steps of 2 products of at most 15 * 127 stay below 2^15. */
+/*
+ * The products of some steps, summed in sixteen bits: 8 steps of 2 products of at most 15 * 127, or 4 steps of at most 31 * 127, or of 32 * 127
+ * where codes have a sign, stay below 2^15.
+ */
 static inline __attribute__((always_inline)) void
-dot_four_bits(const struct kv_avx2_panel *w, const struct kv_avx2_act *a, __m256i s[KV_AVX2_GROUP][2])
+dot_steps(const struct kv_avx2_panel *w, const struct kv_avx2_act *a, size_t from, size_t to, bool has_sign, __m256i s[KV_AVX2_GROUP][2])
 {
 	const __m256i one = _mm256_set1_epi16(1);
 
 #pragma GCC unroll 8
-	for (size_t k = 0; k < STEPS; k++) {
-		__m256i w0 = _mm256_load_si256((const __m256i *)(const void *)w->q[k][0]);
-		__m256i w1 = _mm256_load_si256((const __m256i *)(const void *)w->q[k][1]);
+	for (size_t k = from; k < to; k++) {
+		__m256i w0 = _mm256_load_si256((const __m256i *)(const void *)w->q[k][0]), size0 = has_sign ? _mm256_abs_epi8(w0) : w0;
+		__m256i w1 = _mm256_load_si256((const __m256i *)(const void *)w->q[k][1]), size1 = has_sign ? _mm256_abs_epi8(w1) : w1;
 
 #pragma GCC unroll 4
 		for (size_t t = 0; t < KV_AVX2_GROUP; t++) {
-			__m256i x = four_inputs(a->q[t] + 4 * k), p = _mm256_maddubs_epi16(w0, x), q = _mm256_maddubs_epi16(w1, x);
+			__m256i x = four_inputs(a->q[t] + 4 * k);
+			__m256i p = _mm256_maddubs_epi16(size0, has_sign ? _mm256_sign_epi8(x, w0) : x);
+			__m256i q = _mm256_maddubs_epi16(size1, has_sign ? _mm256_sign_epi8(x, w1) : x);
 
-			s[t][0] = k ? _mm256_add_epi16(s[t][0], p) : p;
-			s[t][1] = k ? _mm256_add_epi16(s[t][1], q) : q;
+			s[t][0] = k > from ? _mm256_add_epi16(s[t][0], p) : p;
+			s[t][1] = k > from ? _mm256_add_epi16(s[t][1], q) : q;
 			IN_ORDER(s[t][0]);
 			IN_ORDER(s[t][1]);
 		}
@@ -178,39 +234,78 @@ dot_eight_bits(const struct kv_avx2_panel *w, const struct kv_avx2_act *a, __m25
 		}
 }
 
+/* out [4][16] += d times the products of codes, and m, if there is one, times the activations */
+static inline __attribute__((always_inline)) void
+add_products(__m256i s[KV_AVX2_GROUP][2], const float *d, const float *m, const struct kv_avx2_act *a, float out[KV_AVX2_GROUP][ROWS])
+{
+#pragma GCC unroll 4
+	for (size_t t = 0; t < KV_AVX2_GROUP; t++)
+		for (size_t h = 0; h < 2; h++) {
+			__m256 by = _mm256_mul_ps(_mm256_load_ps(d + 8 * h), _mm256_set1_ps(a->d[t])), sum = _mm256_load_ps(out[t] + 8 * h);
+
+			if (m)
+				sum = _mm256_fmadd_ps(_mm256_load_ps(m + 8 * h), _mm256_set1_ps(a->s[t]), sum);
+			_mm256_store_ps(out[t] + 8 * h, _mm256_fmadd_ps(_mm256_cvtepi32_ps(s[t][h]), by, sum));
+		}
+}
+
 /* out [4][16] = four tokens times a panel of n blocks */
 static inline __attribute__((always_inline)) void
-multiply(const struct kv_avx2_panel *w, const struct kv_avx2_act *a, size_t n, bool eight_bits, float out[KV_AVX2_GROUP][ROWS])
+multiply(const struct kv_avx2_panel *w, const struct kv_avx2_act *a, size_t n, enum kv_avx2_codes codes, float out[KV_AVX2_GROUP][ROWS])
 {
 	memset(out, 0, KV_AVX2_GROUP * sizeof *out);
 	for (size_t b = 0; b < n; b++, w++, a++) {
 		__m256i s[KV_AVX2_GROUP][2];
 
-		if (eight_bits)
+		switch (codes) {
+		case KV_AVX2_FOUR:
+			dot_steps(w, a, 0, STEPS, false, s);
+			add_products(s, w->d[0], w->m, a, out);
+			break;
+		case KV_AVX2_FIVE:
+			dot_steps(w, a, 0, STEPS / 2, false, s);
+			add_products(s, w->d[0], NULL, a, out);
+			dot_steps(w, a, STEPS / 2, STEPS, false, s);
+			add_products(s, w->d[0], w->m, a, out);
+			break;
+		case KV_AVX2_HALVES:
+			dot_steps(w, a, 0, STEPS / 2, true, s);
+			add_products(s, w->d[0], NULL, a, out);
+			dot_steps(w, a, STEPS / 2, STEPS, true, s);
+			add_products(s, w->d[1], NULL, a, out);
+			break;
+		default:
 			dot_eight_bits(w, a, s);
-		else
-			dot_four_bits(w, a, s);
-#pragma GCC unroll 4
-		for (size_t t = 0; t < KV_AVX2_GROUP; t++)
-			for (size_t h = 0; h < 2; h++) {
-				__m256 d = _mm256_mul_ps(_mm256_load_ps(w->d + 8 * h), _mm256_set1_ps(a->d[t]));
-				__m256 sum = _mm256_fmadd_ps(_mm256_load_ps(w->m + 8 * h), _mm256_set1_ps(a->s[t]), _mm256_load_ps(out[t] + 8 * h));
-
-				_mm256_store_ps(out[t] + 8 * h, _mm256_fmadd_ps(_mm256_cvtepi32_ps(s[t][h]), d, sum));
-			}
+			add_products(s, w->d[0], NULL, a, out);
+			break;
+		}
 	}
 }
 
+typedef void multiplying(const struct kv_avx2_panel *w, const struct kv_avx2_act *a, size_t n, float out[KV_AVX2_GROUP][ROWS]);
+
 static void
-multiply_four_bits(const struct kv_avx2_panel *w, const struct kv_avx2_act *a, size_t n, float out[KV_AVX2_GROUP][ROWS])
+multiply_four(const struct kv_avx2_panel *w, const struct kv_avx2_act *a, size_t n, float out[KV_AVX2_GROUP][ROWS])
 {
-	multiply(w, a, n, false, out);
+	multiply(w, a, n, KV_AVX2_FOUR, out);
 }
 
 static void
-multiply_eight_bits(const struct kv_avx2_panel *w, const struct kv_avx2_act *a, size_t n, float out[KV_AVX2_GROUP][ROWS])
+multiply_five(const struct kv_avx2_panel *w, const struct kv_avx2_act *a, size_t n, float out[KV_AVX2_GROUP][ROWS])
 {
-	multiply(w, a, n, true, out);
+	multiply(w, a, n, KV_AVX2_FIVE, out);
+}
+
+static void
+multiply_signed(const struct kv_avx2_panel *w, const struct kv_avx2_act *a, size_t n, float out[KV_AVX2_GROUP][ROWS])
+{
+	multiply(w, a, n, KV_AVX2_SIGNED, out);
+}
+
+static void
+multiply_halves(const struct kv_avx2_panel *w, const struct kv_avx2_act *a, size_t n, float out[KV_AVX2_GROUP][ROWS])
+{
+	multiply(w, a, n, KV_AVX2_HALVES, out);
 }
 
 void
@@ -220,16 +315,16 @@ kv_avx2_many(void *arg, size_t item, unsigned thread)
 	const struct kv_weight *w = z->w;
 	size_t blocks = w->n_in / KV_AVX2_BLOCK, first = item * ROWS, rows = w->n_out - first < ROWS ? w->n_out - first : ROWS;
 	struct kv_avx2_panel *panel = z->panel + thread * blocks;
+	static multiplying *const by[] = { [KV_AVX2_FOUR] = multiply_four, [KV_AVX2_FIVE] = multiply_five,
+		[KV_AVX2_SIGNED] = multiply_signed, [KV_AVX2_HALVES] = multiply_halves };
+	multiplying *times = by[kv_avx2_codes(w->type)];
 	_Alignas(32) float out[KV_AVX2_GROUP][ROWS];
 
 	kv_avx2_unpack(w, first, panel);
 	for (size_t at = 0; at < z->m; at += KV_AVX2_GROUP) {
 		size_t tokens = z->m - at < KV_AVX2_GROUP ? z->m - at : KV_AVX2_GROUP;
 
-		if (w->type == KV_W_Q8_0)
-			multiply_eight_bits(panel, z->a + at / KV_AVX2_GROUP * blocks, blocks, out);
-		else
-			multiply_four_bits(panel, z->a + at / KV_AVX2_GROUP * blocks, blocks, out);
+		times(panel, z->a + at / KV_AVX2_GROUP * blocks, blocks, out);
 		for (size_t t = 0; t < tokens; t++) {
 			float *y = z->y + (at + t) * w->n_out + first;
 

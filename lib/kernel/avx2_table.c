@@ -6,6 +6,7 @@
 
 #include "kernel/avx2.h"
 #include "kernel/generic.h"
+#include "kernel/quant.h"
 #include "util/mem.h"
 
 struct quantising {
@@ -48,10 +49,13 @@ quantise_block(const float *x, size_t t, struct kv_avx2_act *o)
 	__m256i p = _mm256_cvtps_epi32(_mm256_mul_ps(a, by)), q = _mm256_cvtps_epi32(_mm256_mul_ps(b, by));
 	__m256i r = _mm256_cvtps_epi32(_mm256_mul_ps(c, by)), s = _mm256_cvtps_epi32(_mm256_mul_ps(d, by));
 	__m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(p, q), _mm256_packs_epi32(r, s));
+	int first;
 
 	_mm256_storeu_si256((__m256i *)(void *)o->q[t], _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
 	o->d[t] = top > 1e-30f ? top / 127 : 0;
-	o->s[t] = o->d[t] * (float)sum_of(_mm256_add_epi32(_mm256_add_epi32(p, q), _mm256_add_epi32(r, s)));
+	first = sum_of(_mm256_add_epi32(p, q));
+	o->first[t] = o->d[t] * (float)first;
+	o->s[t] = o->d[t] * (float)(first + sum_of(_mm256_add_epi32(r, s)));
 }
 
 static void
@@ -94,21 +98,26 @@ by_panels(kv_avx2_rows *many, struct kv_pool *pool, struct kv_avx2_batch b)
 }
 
 bool
-kv_avx2_matmul_with(kv_avx2_rows *many, struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m, float *y, bool add)
+kv_avx2_matmul_with(const struct kv_avx2_products *how, struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m,
+	float *y, bool add)
 {
 	size_t blocks = w->n_in / KV_AVX2_BLOCK;
-	bool few = m <= KV_AVX2_GROUP, done = true;
+	bool few = m <= KV_AVX2_GROUP && kv_avx2_has_few(w->type), numbers = kv_wtype_info(w->type)->values == 1, done = true;
 	struct kv_avx2_act *a;
 
-	if (w->n_in % KV_AVX2_BLOCK || !(few ? kv_avx2_has_few(w->type) : kv_avx2_has_many(w->type)))
+	if (numbers && m > KV_AVX2_GROUP)
+		return how->floats(pool, w, x, m, y, add);
+	if (w->n_in % KV_AVX2_BLOCK || !(few || kv_avx2_codes(w->type) != KV_AVX2_NONE))
 		return kv_generic_matmul(pool, w, x, m, y, add);
+	if (numbers)
+		return kv_avx2_few(pool, w, NULL, x, m, y, add);
 	if (!(a = kv_block_new((m + KV_AVX2_GROUP - 1) / KV_AVX2_GROUP, blocks * sizeof *a)))
 		return false;
 	kv_avx2_quantise(pool, x, m, blocks, a);
 	if (few)
-		kv_avx2_few(pool, w, a, x, m, y, add);
+		done = kv_avx2_few(pool, w, a, x, m, y, add);
 	else
-		done = by_panels(many, pool, (struct kv_avx2_batch){ w, a, m, y, add, NULL });
+		done = by_panels(how->codes, pool, (struct kv_avx2_batch){ w, a, m, y, add, NULL });
 	kv_block_free(a);
 	return done;
 }
@@ -116,7 +125,9 @@ kv_avx2_matmul_with(kv_avx2_rows *many, struct kv_pool *pool, const struct kv_we
 static bool
 matmul(struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m, float *y, bool add)
 {
-	return kv_avx2_matmul_with(kv_avx2_many, pool, w, x, m, y, add);
+	static const struct kv_avx2_products how = { kv_avx2_many, kv_avx2_floats };
+
+	return kv_avx2_matmul_with(&how, pool, w, x, m, y, add);
 }
 
 const struct kv_ops kv_ops_avx2 = KV_AVX2_OPS("avx2", matmul, kv_avx2_flash);

@@ -11,61 +11,9 @@
 
 #include "kernel/attend_batch.h"
 #include "kernel/expf.h"
-#include "kernel/simd.h"
+#include "kernel/simd_product.h"
 
-/* The kernel's sums are ROWS * VECTORS registers: of 16, or of 32 where they are wide. */
-enum { ROWS = 6, VECTORS = KV_LANES / 4 < 4 ? 2 : 4, PANEL = VECTORS * KV_LANES, LD = KV_ATTN_LD, FOLD = 8 };
-
-/* c [ROWS][vectors] = a [ROWS][n] b [n][vectors], plus by_r c where there is a by. */
-KV_INLINE void
-product(const float *a, size_t ld_a, const float *b, size_t ld_b, size_t n, const float *by, float *c, size_t ld_c, size_t vectors)
-{
-	kv_vec sum[ROWS][VECTORS];
-
-#pragma GCC unroll 6
-	for (size_t r = 0; r < ROWS; r++)
-#pragma GCC unroll 4
-		for (size_t v = 0; v < vectors; v++)
-			if (by)
-				sum[r][v] = kv_splat(by[r]) * kv_load(c + r * ld_c + v * KV_LANES);
-			else
-				sum[r][v] = kv_splat(0);
-	for (size_t i = 0; i < n; i++, a++, b += ld_b) {
-		kv_vec x[VECTORS];
-
-#pragma GCC unroll 4
-		for (size_t v = 0; v < vectors; v++)
-			x[v] = kv_load(b + v * KV_LANES);
-#pragma GCC unroll 6
-		for (size_t r = 0; r < ROWS; r++) {
-			kv_vec y = kv_splat(a[r * ld_a]);
-
-#pragma GCC unroll 4
-			for (size_t v = 0; v < vectors; v++)
-				sum[r][v] = kv_fma(x[v], y, sum[r][v]);
-		}
-	}
-#pragma GCC unroll 6
-	for (size_t r = 0; r < ROWS; r++)
-#pragma GCC unroll 4
-		for (size_t v = 0; v < vectors; v++)
-			kv_store(c + r * ld_c + v * KV_LANES, sum[r][v]);
-}
-
-/* The same for width columns, rounded up to whole vectors. */
-static void
-multiply(const float *a, size_t ld_a, const float *b, size_t ld_b, size_t n, const float *by, float *c, size_t ld_c, size_t width)
-{
-	for (size_t at = 0; at < width; at += PANEL)
-		switch ((width - at + KV_LANES - 1) / KV_LANES) {
-		case 1: product(a, ld_a, b + at, ld_b, n, by, c + at, ld_c, 1); break;
-#if defined __AVX512F__
-		case 2: product(a, ld_a, b + at, ld_b, n, by, c + at, ld_c, 2); break;
-		case 3: product(a, ld_a, b + at, ld_b, n, by, c + at, ld_c, 3); break;
-#endif
-		default: product(a, ld_a, b + at, ld_b, n, by, c + at, ld_c, VECTORS); break;
-		}
-}
+enum { ROWS = KV_ROWS, VECTORS = KV_VECTORS, PANEL = KV_PANEL, LD = KV_ATTN_LD, FOLD = 8 };
 
 /*
  * Scores of one row from lo on, of which those in [from, to) count, become weights up to end; the others become 0. The factor that brings
@@ -116,7 +64,7 @@ attend_rows(const struct kv_attn_group *g, struct kv_attn_tile *t, struct kv_att
 	float *s = t->s + (x.b % t->blocks * t->rows + r) * LD, *then = t->then + x.b % t->blocks * t->rows, by[ROWS];
 
 	for (size_t j = lo; j < hi; j += PANEL)
-		multiply(t->q + r * a->d_k, a->d_k, g->k + (rank + j) * a->d_k, PANEL, a->d_k, NULL, s + j, LD, PANEL);
+		kv_multiply(t->q + r * a->d_k, a->d_k, g->k + (rank + j) * a->d_k, PANEL, a->d_k, NULL, s + j, LD, PANEL);
 	for (size_t i = 0; i < ROWS; i++) {
 		if (r + i < t->tokens * g->heads) {
 			struct kv_span see = g->see[t->first + (r + i) / g->heads];
@@ -128,7 +76,7 @@ attend_rows(const struct kv_attn_group *g, struct kv_attn_tile *t, struct kv_att
 		}
 		then[r + i] = t->top[r + i];
 	}
-	multiply(s + lo, LD, g->v + (rank + lo) * d_v, d_v, hi - lo, by, t->o + r * d_v, d_v, d_v);
+	kv_multiply(s + lo, LD, g->v + (rank + lo) * d_v, d_v, hi - lo, by, t->o + r * d_v, d_v, d_v);
 }
 
 static void
@@ -146,15 +94,6 @@ attend(const struct kv_attn_group *g, struct kv_attn_tile *t, struct kv_attn_blo
 	}
 }
 
-/* Keys as a panel [d][PANEL] of rows [PANEL][d]. */
-static void
-transpose(const float *rows, size_t d, float *panel)
-{
-	for (size_t i = 0; i < d; i++)
-		for (size_t j = 0; j < PANEL; j++)
-			panel[i * PANEL + j] = rows[j * d + i];
-}
-
 static void
 pack(const struct kv_attn_group *g, struct kv_span s, float *scratch)
 {
@@ -167,7 +106,7 @@ pack(const struct kv_attn_group *g, struct kv_span s, float *scratch)
 		x.to = x.from + n;
 		kv_attn_keys(g->a, g->l, x, scratch);
 		memset(scratch + n * d_k, 0, (PANEL - n) * d_k * sizeof *scratch);
-		transpose(scratch, d_k, g->k + (x.from - g->all.from) * d_k);
+		kv_transpose(scratch, d_k, d_k, g->k + (x.from - g->all.from) * d_k);
 		if (padded == d_v) {
 			kv_attn_values(g->a, g->l, x, v);
 			continue;

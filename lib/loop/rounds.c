@@ -19,7 +19,8 @@ struct reading {
 	const struct kv_rounds *r;
 	struct kv_pool *pool;
 	struct kv_feed feed;		/* what the pipelines need is observed, too; its tick is … */
-	uint64_t done, total;		/* … told as progress in the text */
+	struct kv_source *text;
+	uint64_t done, most;		/* … told as progress in the text, of which so much may be read */
 	uint64_t round;
 	bool warned;
 
@@ -33,19 +34,22 @@ static void
 tick(void *arg, uint64_t done, uint64_t of)
 {
 	const struct reading *job = arg;
+	uint64_t total = kv_source_total(job->text);
 
 	(void)of;
+	if (total)
+		total -= kv_source_done(job->text) - job->done;		/* what was passed over before */
 	if (job->r->feed.tick)
-		job->r->feed.tick(job->r->feed.arg, job->done + done, job->total);
+		job->r->feed.tick(job->r->feed.arg, job->done + done, total < job->most ? total : job->most);
 }
 
-/* A refill of a few tokens is paid for with a whole probe and a whole pipeline. */
+/* A refill of a few tokens, while more wait, is paid for with a whole probe and a whole pipeline. */
 static void
 warn_of_small_room(struct reading *job, size_t room, size_t left)
 {
 	char text[160];
 
-	if (job->warned || room >= left || room >= job->r->fill / 8)
+	if (job->warned || !left || room >= job->r->fill / 8)
 		return;
 	job->warned = true;
 	snprintf(text, sizeof text, "--fill %u has room for %zu tokens in round %llu: a smaller -k reads faster", job->r->fill, room,
@@ -53,13 +57,13 @@ warn_of_small_room(struct reading *job, size_t room, size_t left)
 	kv_say(&job->r->say, 0, text);
 }
 
-/* Tokens of the round to come, of `left`. */
+/* How many tokens the round to come may have. */
 static enum kv_status
-room(struct reading *job, size_t left, size_t *out, struct kv_err *err)
+room(const struct reading *job, uint64_t *out, struct kv_err *err)
 {
 	const struct kv_rounds *r = job->r;
-	size_t most = left;
 
+	*out = job->most - job->done;
 	if (r->fill) {
 		uint32_t n = kv_cache_longest(job->c);
 		uint64_t taken = n + (uint64_t)r->n_probe;
@@ -67,12 +71,39 @@ room(struct reading *job, size_t left, size_t *out, struct kv_err *err)
 		if (taken >= r->fill)
 			return kv_fail(err, KV_EFIT, "the cache holds %u entries; with a probe of %zu tokens --fill %u leaves no room to read on: make "
 				"-k smaller", n, r->n_probe, r->fill);
-		most = (size_t)(r->fill - taken);
-		warn_of_small_room(job, most, left);
-	} else if (r->chunk) {
-		most = r->chunk;
+		if (*out > r->fill - taken)
+			*out = r->fill - taken;
+	} else if (r->chunk && *out > r->chunk) {
+		*out = r->chunk;
 	}
-	*out = most < left ? most : left;
+	return KV_OK;
+}
+
+/*
+ * The tokens of the round to come, m of them, 0 at the end, and how many wait behind them, as far as anybody asks: that there are any, and with
+ * fill whether a whole pot of them.
+ */
+static enum kv_status
+look_ahead(struct reading *job, const uint32_t **ids, size_t *m, size_t *left, struct kv_err *err)
+{
+	const struct kv_rounds *r = job->r;
+	uint64_t may, ahead = r->fill ? r->fill : 1;
+	size_t n = 0;
+	enum kv_status rc;
+
+	*m = *left = 0;
+	if (job->done == job->most || (rc = kv_source_peek(job->text, 1, ids, &n, err)) != KV_OK || !n)
+		return job->done == job->most ? KV_OK : rc;
+	if ((rc = room(job, &may, err)) != KV_OK)
+		return rc;
+	if (ahead > job->most - job->done - may)
+		ahead = job->most - job->done - may;
+	if ((rc = kv_source_peek(job->text, may < SIZE_MAX - ahead ? (size_t)(may + ahead) : SIZE_MAX, ids, &n, err)) != KV_OK)
+		return rc;
+	*m = n < may ? n : (size_t)may;
+	*left = n - *m;
+	if (r->fill)
+		warn_of_small_room(job, *m, *left);
 	return KV_OK;
 }
 
@@ -163,9 +194,31 @@ add_ids(struct kvs_digest *d, const uint32_t *ids, size_t n)
 	}
 }
 
+/* Passes over what an earlier process has read; the digest becomes that of its ids. */
+static enum kv_status
+pass_over(struct reading *job, uint64_t tokens, struct kv_err *err)
+{
+	enum { AT_ONCE = 1 << 14 };
+	const uint32_t *ids;
+	enum kv_status rc;
+	size_t n = 1;
+
+	for (uint64_t left = tokens; left && n; left -= n) {
+		if ((rc = kv_source_peek(job->text, left < AT_ONCE ? (size_t)left : AT_ONCE, &ids, &n, err)) != KV_OK)
+			return rc;
+		add_ids(job->read, ids, n);
+		kv_source_skip(job->text, n);
+	}
+	if (n && (rc = kv_source_peek(job->text, 1, &ids, &n, err)) != KV_OK)
+		return rc;
+	if (!n || tokens >= job->most)
+		return kv_fail(err, KV_EFIT, "the text has become shorter: %llu tokens of it were read", (unsigned long long)tokens);
+	return KV_OK;
+}
+
 /* The state that an earlier process of this job left behind, if there is any. */
 static enum kv_status
-resume(struct reading *job, const uint32_t *ids, struct kv_err *err)
+resume(struct reading *job, struct kv_err *err)
 {
 	struct kv_cache *c, *twin;
 	struct kv_place at;
@@ -174,10 +227,7 @@ resume(struct reading *job, const uint32_t *ids, struct kv_err *err)
 
 	if (rc != KV_OK)
 		return rc == KV_END ? KV_OK : rc;
-	if ((rc = kv_session_fits(job->s, c, true, true, err)) == KV_OK && at.tokens >= job->total)
-		rc = kv_fail(err, KV_EFIT, "the text has become shorter: %llu tokens of it were read", (unsigned long long)at.tokens);
-	if (rc == KV_OK) {
-		add_ids(job->read, ids, (size_t)at.tokens);
+	if ((rc = kv_session_fits(job->s, c, true, true, err)) == KV_OK && (rc = pass_over(job, at.tokens, err)) == KV_OK) {
 		kvs_digest_get(job->read, digest);
 		if (memcmp(digest, at.digest, sizeof digest) || !twin != !job->twin)
 			rc = kv_fail(err, KV_EFIT, "the text is another one than was read");
@@ -215,7 +265,7 @@ save(struct reading *job, struct kv_err *err)
 }
 
 static enum kv_status
-begin(struct reading *job, const uint32_t *ids, struct kv_err *err)
+begin(struct reading *job, struct kv_err *err)
 {
 	const struct kv_rounds *r = job->r;
 	enum kv_status rc;
@@ -234,45 +284,45 @@ begin(struct reading *job, const uint32_t *ids, struct kv_err *err)
 	job->saved = kv_now();
 	if (!(job->read = kvs_digest_new()) || !(job->job = kv_job_describe(r, &job->feed.observe, job->s, job->c)))
 		return kv_fail_mem(err, "a checkpoint");
-	return resume(job, ids, err);
+	return resume(job, err);
 }
 
 static enum kv_status
-read_all(struct reading *job, const uint32_t *ids, size_t n, struct kv_err *err)
+read_all(struct reading *job, struct kv_err *err)
 {
-	enum kv_status rc = KV_OK;
-	size_t m = 0;
+	const uint32_t *ids;
+	size_t m, left;
+	enum kv_status rc;
 
-	if (!n && job->r->n_probe && job->c->state.consumed)
-		return read_round(job, ids, 0, 0, err);
-	while (job->done < n) {
-		const uint32_t *next = ids + job->done;
-
-		if ((rc = room(job, n - job->done, &m, err)) != KV_OK || (rc = read_round(job, next, m, n - job->done - m, err)) != KV_OK)
+	while ((rc = look_ahead(job, &ids, &m, &left, err)) == KV_OK && m) {
+		if ((rc = read_round(job, ids, m, left, err)) != KV_OK)
 			return rc;
+		kv_source_skip(job->text, m);
 		job->done += m;
 		job->round++;
-		if (!job->job || job->done == n)
+		if (!job->job || !left)
 			continue;
-		add_ids(job->read, next, m);
+		add_ids(job->read, ids, m);
 		if ((rc = save(job, err)) != KV_OK)
 			return rc;
 	}
+	if (rc == KV_OK && !job->done && job->r->n_probe && job->c->state.consumed)
+		rc = read_round(job, NULL, 0, 0, err);
 	return rc;
 }
 
 enum kv_status
-kv_rounds_read(struct kv_session *s, struct kv_cache *c, const uint32_t *ids, size_t n, const struct kv_rounds *r, struct kv_pool *pool,
-	struct kv_err *err)
+kv_rounds_read(struct kv_session *s, struct kv_cache *c, struct kv_source *text, uint64_t most, const struct kv_rounds *r,
+	struct kv_pool *pool, struct kv_err *err)
 {
 	struct reading job = {
-		.s = s, .c = c, .r = r, .pool = pool, .total = n, .feed = { r->chunk ? r->chunk : r->feed.batch, r->feed.observe, tick, &job },
+		.s = s, .c = c, .r = r, .pool = pool, .text = text, .most = most, .feed = { r->chunk ? r->chunk : r->feed.batch, r->feed.observe, tick, &job },
 		.round = c->has_round ? c->round.round + 1 : 0,
 	};
 	enum kv_status rc;
 
-	if ((rc = begin(&job, ids, err)) == KV_OK)
-		rc = read_all(&job, ids, n, err);
+	if ((rc = begin(&job, err)) == KV_OK)
+		rc = read_all(&job, err);
 	if (job.twin)
 		kv_cache_swap(c, job.twin);
 	if (rc == KV_OK && r->history == KV_HISTORY_NONE && c->has_nll)

@@ -11,8 +11,9 @@ struct kv_source {
 	struct kv_session *session;
 	struct kv_prompt_opts opts;
 	bool fresh;			/* stands at the beginning of a document */
-	struct kv_in **in;		/* [n_in] NULL once read */
-	size_t n_in, at_in;
+	struct kv_source_part *part;	/* [n_parts] */
+	size_t n_parts, at;		/* part in hand */
+	struct kv_in *in;		/* NULL: not opened yet */
 	struct kv_buf text;		/* read, not tokenised */
 	size_t need;			/* bytes of it before it is looked at again */
 	uint64_t offset;		/* of text in the whole */
@@ -24,36 +25,24 @@ struct kv_source {
 	struct kv_encode_notes odd;
 };
 
-static void
-close_inputs(struct kv_source *src)
-{
-	for (size_t i = 0; src->in && i < src->n_in; i++)
-		kv_in_close(src->in[i]);
-	free(src->in);
-	src->in = NULL;
-	src->n_in = src->at_in = 0;
-}
-
 enum kv_status
-kv_source_open(struct kv_session *s, const struct kv_prompt_opts *o, const struct kv_cache *c, struct kv_in *const *in, size_t n,
+kv_source_open(struct kv_session *s, const struct kv_prompt_opts *o, const struct kv_cache *c, const struct kv_source_part *part, size_t n,
 	struct kv_source **out, struct kv_err *err)
 {
 	struct kv_source *src = kv_array_new(1, sizeof *src);
 	enum kv_status rc = KV_OK;
 
 	assert(!o->chat && !o->show);
-	if (!src || !(src->in = kv_array_new(n, sizeof *src->in))) {
-		for (size_t i = 0; i < n; i++)
-			kv_in_close(in[i]);
+	if (!src || !(src->part = kv_array_new(n, sizeof *src->part))) {
 		free(src);
 		return kv_fail_mem(err, "a text");
 	}
 	for (size_t i = 0; i < n; i++)
-		src->in[i] = in[i];
+		src->part[i] = part[i];
 	src->session = s;
 	src->opts = *o;
 	src->fresh = !c || !c->state.consumed;
-	src->n_in = n;
+	src->n_parts = n;
 	src->need = STRETCH;
 	if (!o->tokens)
 		rc = kv_session_tokenizer(s, err);
@@ -83,7 +72,8 @@ kv_source_close(struct kv_source *src)
 {
 	if (!src)
 		return;
-	close_inputs(src);
+	kv_in_close(src->in);
+	free(src->part);
 	kv_buf_free(&src->text);
 	kv_ids_free(&src->ids);
 	free(src);
@@ -92,7 +82,17 @@ kv_source_close(struct kv_source *src)
 static bool
 ended(const struct kv_source *src)
 {
-	return src->at_in == src->n_in;
+	return src->at == src->n_parts;
+}
+
+static enum kv_status
+open_part(struct kv_source *src, struct kv_err *err)
+{
+	const struct kv_source_part *p = &src->part[src->at];
+
+	if (src->in)
+		return KV_OK;
+	return p->bytes ? kv_in_mem("text", p->bytes->p, p->bytes->len, &src->in, err) : kv_in_open(p->path, &src->in, err);
 }
 
 /* Until text has what is needed, or all has been read. */
@@ -101,17 +101,20 @@ read_on(struct kv_source *src, struct kv_err *err)
 {
 	while (src->text.len < src->need && !ended(src)) {
 		size_t want = src->need - src->text.len, got;
-		uint8_t *p = kv_buf_grow(&src->text, want);
 		enum kv_status rc;
+		uint8_t *p;
 
-		if (!p)
+		if ((rc = open_part(src, err)) != KV_OK)
+			return rc;
+		if (!(p = kv_buf_grow(&src->text, want)))
 			return kv_fail_mem(err, "a text");
-		if ((rc = kv_in_read(src->in[src->at_in], p, want, &got, err)) != KV_OK)
+		if ((rc = kv_in_read(src->in, p, want, &got, err)) != KV_OK)
 			return rc;
 		src->text.len -= want - got;
 		if (got < want) {
-			kv_in_close(src->in[src->at_in]);
-			src->in[src->at_in++] = NULL;
+			kv_in_close(src->in);
+			src->in = NULL;
+			src->at++;
 		}
 	}
 	return KV_OK;
@@ -212,6 +215,16 @@ uint64_t
 kv_source_total(const struct kv_source *src)
 {
 	return ended(src) && !src->text.len ? src->done + (src->ids.n - src->next) : 0;
+}
+
+uint64_t
+kv_source_guess(const struct kv_source *src, uint64_t bytes)
+{
+	uint64_t total = kv_source_total(src), seen = src->done + (src->ids.n - src->next);
+
+	if (total || !src->offset || bytes < src->offset)
+		return total;
+	return (uint64_t)((double)seen * ((double)bytes / (double)src->offset));
 }
 
 void

@@ -40,16 +40,17 @@ struct kv_engine {
 	struct kv_sums *by_head;		/* where this pass adds the attention of each query head; NULL: nowhere */
 };
 
-/* Unpacks what the cache holds, and rebuilds channels that a mask has dropped where it says how. */
-enum kv_status kv_lists_ready(struct kv_engine *e, struct kv_cache *c, struct kv_err *err);
-/* e->list for a layer, without angles. */
-enum kv_status kv_lists_offer(struct kv_engine *e, const struct kv_cache *c, unsigned layer, struct kv_err *err);
 /*
  * What kv_forward and kv_probe share: m new entries in every list, e->x [m][E] the residual stream behind the last layer. Of `see` only
  * what is recorded in a layer.
  */
 enum kv_status kv_forward_layers(struct kv_engine *e, struct kv_cache *c, const uint32_t *ids, size_t m, const struct kv_observe *see,
 	struct kv_err *err);
+
+/* Unpacks what the cache holds, and rebuilds channels that a mask has dropped where it says how. */
+enum kv_status kv_lists_ready(struct kv_engine *e, struct kv_cache *c, struct kv_err *err);
+/* e->list for a layer, without angles. */
+enum kv_status kv_lists_offer(struct kv_engine *e, const struct kv_cache *c, unsigned layer, struct kv_err *err);
 
 /* logits [m][vocabulary] of hidden [m][E] */
 bool kv_unembed(const struct kv_engine *e, const float *hidden, size_t m, float *logits);

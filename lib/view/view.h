@@ -71,8 +71,8 @@ struct kv_survey {
 
 const char *kv_seen_name(enum kv_seen what);
 
-/* After kvs_reader_begin: reads to the end of the snapshot, decodes and checks everything. */
-enum kv_status kv_survey_read(struct kvs_reader *r, struct kv_survey **out, struct kv_err *err);
+/* After kvs_reader_begin: reads to the end of the snapshot, decodes on the pool (NULL = here) and checks everything. */
+enum kv_status kv_survey_read(struct kvs_reader *r, struct kv_pool *pool, struct kv_survey **out, struct kv_err *err);
 void kv_survey_free(struct kv_survey *s);
 
 /* The page for people. name: of the input, for the headline. */

@@ -82,11 +82,11 @@ set_scales(uint32_t type, uint8_t *block, float d, float m)
 	size_t at = type == KV_W_Q6_K ? 208 : 0;
 	uint16_t h = f32_to_f16(d);
 
-	if (type == KV_W_F16)
+	if (kv_wtype_info(type)->values == 1)
 		return;
 	memcpy(block + at, &h, 2);
 	h = f32_to_f16(m);
-	if (type == KV_W_Q4_1 || type == KV_W_Q4_K)
+	if (type == KV_W_Q4_1 || type == KV_W_Q5_1 || type == KV_W_Q4_K || type == KV_W_Q5_K)
 		memcpy(block + 2, &h, 2);
 }
 
@@ -114,10 +114,11 @@ matrix_new(uint32_t type, size_t n_in, size_t n_out, int how)
 		data[i] = how == EXTREME ? 0xff : (uint8_t)((uint32_t)(int32_t)(next() * 0x1p30f) >> 16);
 	for (size_t i = 0; i < row * n_out / t->bytes; i++)
 		set_scales(type, data + i * t->bytes, how == EXTREME ? 1 : next() / 16, how == EXTREME ? -1 : next() / 16);
-	for (size_t i = 0; type == KV_W_F16 && i < n_in * n_out; i++) {
-		uint16_t h = f32_to_f16(next());
+	for (size_t i = 0; t->values == 1 && i < n_in * n_out; i++) {
+		float f = next();
+		uint16_t h = type == KV_W_F16 ? f32_to_f16(f) : f32_to_bf16(f);
 
-		memcpy(data + 2 * i, &h, 2);
+		memcpy(data + i * t->bytes, t->bytes == 4 ? (void *)&f : &h, t->bytes);
 	}
 	for (size_t i = 0; how == EXTREME && type == KV_W_Q8_0 && i < row * n_out; i++)
 		if (i % 34 > 1)
@@ -217,7 +218,8 @@ test_product(const struct kv_ops *ops, struct kv_pool *pool, uint32_t type, size
 	munmap(mat.map, mat.size);
 }
 
-static const uint32_t types[] = { KV_W_Q4_0, KV_W_Q4_1, KV_W_Q8_0, KV_W_Q4_K, KV_W_Q6_K, KV_W_F16, KV_W_Q5_1 };
+static const uint32_t types[] = { KV_W_Q4_0, KV_W_Q4_1, KV_W_Q8_0, KV_W_Q4_K, KV_W_Q6_K, KV_W_F16, KV_W_Q5_1, KV_W_Q5_0, KV_W_Q5_K, KV_W_BF16,
+	KV_W_F32 };
 
 static void
 test_products(const struct kv_ops *ops, struct kv_pool *pool)
@@ -239,6 +241,8 @@ test_products(const struct kv_ops *ops, struct kv_pool *pool)
 		}
 	}
 	test_product(ops, pool, KV_W_F16, 50, 10, 1, 0);
+	test_product(ops, pool, KV_W_F32, 517, 10, 14, 0);
+	test_product(ops, pool, KV_W_BF16, 3, 130, 6, 0);
 }
 
 /* Bytes do not depend on the number of threads. */

@@ -205,11 +205,10 @@ test_ordinary(void)
 	close_model(&m);
 }
 
-/* A process that writes text into a pipe in the given portions, one after the other. */
-static struct kv_in *
+/* The end to read of a pipe into which a process writes text in the given portions, one after the other. */
+static int
 slow_pipe(const struct kv_buf *text, size_t portion, pid_t *child)
 {
-	struct kv_in *in;
 	int fd[2];
 
 	if (pipe(fd) || (*child = fork()) < 0)
@@ -222,9 +221,7 @@ slow_pipe(const struct kv_buf *text, size_t portion, pid_t *child)
 		_exit(0);
 	}
 	close(fd[1]);
-	if (kv_in_adopt(fd[0], "pipe", &in, &err) != KV_OK)
-		abort();
-	return in;
+	return fd[0];
 }
 
 /* What comes out in handfuls, looking ahead. */
@@ -259,25 +256,28 @@ test_streams(const char *pre, size_t n, size_t portion)
 	struct kv_encode_notes odd = { 0 };
 	struct kv_session s = { 0 };
 	struct kv_source *src;
-	struct kv_in *in[3];
+	struct kv_source_part part[3] = { { 0 } };
 	struct model m;
 	uint64_t state = n;
 	pid_t child;
-	char line[80];
+	char line[80], path[40];
+	int fd;
 
 	if (!open_model(pre, false, &m))
 		return;
 	s.tokenizer = m.t;
 	make_text(&state, n, true, &text);
-	in[0] = slow_pipe(&text, portion, &child);
-	kv_in_mem("nothing", "", 0, &in[1], &err);
-	kv_in_mem("more", " and h", 6, &in[2], &err);
+	fd = slow_pipe(&text, portion, &child);
+	snprintf(path, sizeof path, "/dev/fd/%d", fd);
+	part[0].path = path;
+	part[1].path = "/dev/null";
+	part[2].bytes = &(struct kv_buf){ .p = (uint8_t *)" and h", .len = 6 };
 	kv_buf_add(&more, text.p, text.len);
 	kv_buf_add(&more, " and h", 6);
 	if (kv_token_wants_bos(m.t) && kv_token_bos(m.t) != KV_NO_TOKEN)
 		kv_ids_add(&want, kv_token_bos(m.t), &err);
 	kv_encode(m.t, (const char *)more.p, more.len, &(struct kv_encode){ .special = true, .begins = true }, &want, &odd, &err);
-	if (ok(kv_source_open(&s, &o, NULL, in, 3, &src, &err) == KV_OK, "a source opens")) {
+	if (ok(kv_source_open(&s, &o, NULL, part, 3, &src, &err) == KV_OK, "a source opens")) {
 		is_int(drain(src, &state, &got), KV_OK, "it is read %s", err.text);
 		ok(same_ids(&want, &got), "%s: %zu bytes in portions of %zu give the ids of the whole", pre ? pre : "SPM", n, portion);
 		ok(kv_source_done(src) == want.n && kv_source_total(src) == want.n, "and their number");
@@ -288,6 +288,7 @@ test_streams(const char *pre, size_t n, size_t portion)
 		ok(!odd.bad_utf8 || strstr((char *)notes.p, line), "what was odd is counted over all of it");
 		kv_source_close(src);
 	}
+	close(fd);
 	waitpid(child, NULL, 0);
 	kv_buf_free(&text);
 	kv_buf_free(&notes);
@@ -307,7 +308,8 @@ test_other_sources(void)
 	struct kv_cache past = { .state.consumed = 3 };
 	struct kv_buf text = { 0 };
 	struct kv_source *src;
-	struct kv_in *in;
+	struct kv_buf bytes = { 0 };
+	struct kv_source_part part = { .bytes = &bytes };
 	struct kv_ids got = { 0 }, ids = { 0 };
 	struct model m;
 	const uint32_t *id;
@@ -316,15 +318,15 @@ test_other_sources(void)
 
 	for (unsigned i = 0; i < 30000; i++)
 		kv_buf_printf(&text, "%u%s", i % 1000, i % 11 ? " " : "\n");
-	kv_in_mem("ids", text.p, text.len, &in, &err);
-	kv_source_open(&s, &o, NULL, &in, 1, &src, &err);
+	bytes = (struct kv_buf){ .p = text.p, .len = text.len };
+	kv_source_open(&s, &o, NULL, &part, 1, &src, &err);
 	is_int(drain(src, &state, &got), KV_OK, "--tokens %s", err.text);
 	for (unsigned i = 0; i < 30000 && got.n == 30000; i++)
 		sum += got.id[i] == i % 1000;
 	is_int(sum, 30000, "all of them");
 	kv_source_close(src);
-	kv_in_mem("ids", "1 2 1000", 8, &in, &err);
-	kv_source_open(&s, &o, NULL, &in, 1, &src, &err);
+	bytes = (struct kv_buf){ .p = (uint8_t *)"1 2 1000", .len = 8 };
+	kv_source_open(&s, &o, NULL, &part, 1, &src, &err);
 	is_int(kv_source_peek(src, 1, &id, &n, &err), KV_EUSAGE, "%s", err.text);
 	kv_source_close(src);
 	kv_source_of(&got, &src, &err);
@@ -335,15 +337,19 @@ test_other_sources(void)
 		return;
 	s.tokenizer = m.t;
 	o.tokens = false;
-	kv_in_mem("text", "h he", 4, &in, &err);
-	kv_source_open(&s, &o, &past, &in, 1, &src, &err);
+	bytes = (struct kv_buf){ .p = (uint8_t *)"h he", .len = 4 };
+	kv_source_open(&s, &o, &past, &part, 1, &src, &err);
 	encode(m.t, (const uint8_t *)"h he", 4, false, false, &ids);
 	drain(src, &state, &got);
 	ok(same_ids(&ids, &got), "behind a cache: no BOS, no prefix");
 	kv_source_close(src);
-	kv_in_mem("nothing", "", 0, &in, &err);
-	kv_source_open(&s, &o, NULL, &in, 1, &src, &err);
+	bytes = (struct kv_buf){ .p = (uint8_t *)"", .len = 0 };
+	kv_source_open(&s, &o, NULL, &part, 1, &src, &err);
 	ok(kv_source_peek(src, 9, &id, &n, &err) == KV_OK && !n, "nothing, not even BOS");
+	kv_source_close(src);
+	part = (struct kv_source_part){ .path = "/nowhere/at/all" };
+	kv_source_open(&s, &o, NULL, &part, 1, &src, &err);
+	is_int(kv_source_peek(src, 9, &id, &n, &err), KV_EIO, "%s", err.text);
 	kv_source_close(src);
 	kv_ids_free(&ids);
 	kv_ids_free(&got);

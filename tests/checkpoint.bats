@@ -1,0 +1,187 @@
+#!/usr/bin/env bats
+# --checkpoint: a job that was killed at any moment, and given again, ends as if nothing had happened.
+
+load lib/kv.bash
+
+setup() {
+	tiny_model
+	cd "$BATS_TEST_TMPDIR"
+	prose 130 >doc
+	printf 'what is kept?\n' >question
+}
+
+# saving command…: with a checkpoint after every round.
+saving() { "$@" --checkpoint state --checkpoint-every 0; }
+
+# interrupt OPTION…: kv-prefill with these, killed after a little while again and again until it comes through: the bytes of an undisturbed run.
+interrupt() {
+	local pid before=$kills
+	kv-prefill "$@" doc -o want.kvs
+	while :; do
+		kv-prefill "$@" doc --checkpoint state --checkpoint-every 0 -o got.kvs &
+		pid=$!
+		sleep "0.$(printf %03d $((RANDOM % 60 + 5)))"
+		kill -9 $pid 2>/dev/null || :
+		if wait $pid 2>/dev/null; then break; fi
+		kills=$((kills + 1))
+		[ ! -e got.kvs ] || cmp want.kvs got.kvs
+		[ ! -e state ] || kv-dump --verify state
+		[ $kills -lt 400 ]
+	done
+	cmp want.kvs got.kvs
+	[ ! -e state ]
+	echo "# killed $((kills - before)) times"
+	rm got.kvs
+}
+
+@test "kill -9 at any moment: the same bytes in the end" {
+	RANDOM=3 kills=0
+	for _ in 1 2; do
+		interrupt --chunk 4 --probe @question --each 'kv-evict --citrus -k 40 | kv-reposition --compact'
+		interrupt --chunk 4 --probe @question --observe acc,nll,chunk --history alive --each 'kv-evict --citrus -k 40 | kv-reposition --compact'
+		interrupt --chunk 4 --probe @question --each 'kv-evict --citrus=chunk -k 40' --twin-each 'kv-evict --citrus -k 40 | kv-reposition --compact'
+		interrupt --fill 40 --probe @question --each 'kv-evict --infinipot -k 24 | kv-reposition --compact'
+		interrupt --chunk 16 --each 'kv-evict --tova -k 40 | cat'
+	done
+	[ $kills -ge 10 ]
+}
+
+# A filter that does what the file `mode` says once the eighth snapshot comes (round 7); before that it hands on what it gets.
+make_filter() {
+	cat >filter.py <<'END'
+import os, struct, sys
+n = 0
+def need(k):
+    b = sys.stdin.buffer.read(k)
+    if len(b) < k:
+        sys.exit(0)
+    return b
+while True:
+    out = [need(64)]
+    while True:
+        head = need(64)
+        out.append(head + need((struct.unpack("<Q", head[16:24])[0] + 63) // 64 * 64))
+        if head[:4] == b"ENDS":
+            break
+    mode = open("mode").read().strip() if n == 7 else "go"
+    if mode == "fail":
+        sys.exit(9)
+    if mode == "nothing":
+        sys.exit(0)
+    if mode == "garbage":
+        out = [b"garbage" * 100]
+    if mode == "half":
+        out = [out[0], out[1]]
+    sys.stdout.buffer.write(b"".join(out) * (2 if mode == "twice" else 1))
+    sys.stdout.buffer.flush()
+    if mode == "garbage" or mode == "half":
+        sys.exit(0)
+    n += 1
+END
+}
+
+@test "a pipeline that goes wrong in round 7: one line, the right status, and a state to go on from" {
+	make_filter
+	job=(kv-prefill --chunk 16 --each 'kv-evict --tova -k 40 | kv-reposition --compact | python3 filter.py' doc)
+	echo go >mode
+	"${job[@]}" -o want.kvs
+	while read -r mode status text; do
+		echo "$mode" >mode
+		rm -f state got.kvs
+		refuse "$status" saving "${job[@]}" -o got.kvs || [ "$mode" = twice ]
+		says "--each: round"
+		says "$text"
+		[ ! -e got.kvs ]
+		kv-dump --verify state
+		echo go >mode
+		saving "${job[@]}" -o got.kvs
+		cmp want.kvs got.kvs
+	done <<'END'
+		fail 9 round 7
+		nothing 3 without a snapshot
+		garbage 3 round 7
+		half 3 round 7
+		twice 3 round 8
+END
+}
+
+@test "a checkpoint of another job, model or text" {
+	job=(kv-prefill --chunk 16 --probe @question --each 'kv-evict --citrus -k 40 | kv-reposition --compact')
+	kv-prefill --chunk 16 --probe @question --each 'kv-evict --citrus -k 40 | kv-reposition --compact' doc -o want.kvs
+	LD_PRELOAD=$KV_BUILD/tests/inject.so KV_INJECT=rename:3:EACCES run -1 saving "${job[@]}" doc -o got.kvs
+	cp state kept
+	other() { # TEXT command…: refused with it, and the state is as it was
+		local text=$1
+		shift
+		refuse 5 saving "$@" -o got.kvs
+		says "$text"
+		cmp kept state
+		[ ! -e got.kvs ]
+	}
+	other "whose --chunk was 16" kv-prefill --chunk 8 --probe @question --each 'kv-evict --citrus -k 40 | kv-reposition --compact' doc
+	other "whose --each was" kv-prefill --chunk 16 --probe @question --each 'kv-evict --citrus -k 41 | kv-reposition --compact' doc
+	other "whose --probe was" kv-prefill --chunk 16 --probe other --each 'kv-evict --citrus -k 40 | kv-reposition --compact' doc
+	other "whose --probe-at was" "${job[@]}" --probe-at all doc
+	other "whose --history was" "${job[@]}" --history alive doc
+	other "whose --dtype was" "${job[@]}" --dtype f32 doc
+	other "whose --observe was" "${job[@]}" --observe acc doc
+	other "whose level was" "${job[@]}" --precision f32 doc
+	sed 1s/cache/cashe/ doc >changed
+	other "text is another one" "${job[@]}" changed
+	head -c 40 doc >short
+	other "text" "${job[@]}" short
+	mkmodel --seed 9 -o other.gguf
+	other "fingerprint" "${job[@]}" -m other.gguf doc
+	kv-prefill --take 5 doc -o five.kvs
+	other "whose --from was" "${job[@]}" --from five.kvs --continue doc
+	# The text behind what was read may grow.
+	saving "${job[@]}" doc -o got.kvs
+	cmp want.kvs got.kvs
+	[ ! -e state ]
+	# What is no checkpoint is neither believed nor overwritten nor removed.
+	cp want.kvs state
+	refuse 5 saving "${job[@]}" doc -o got.kvs
+	says "not a checkpoint"
+	cmp want.kvs state
+	echo hello >state
+	refuse 3 saving "${job[@]}" doc -o got.kvs
+	[ "$(cat state)" = hello ]
+	head -c 3000 kept >state
+	refuse 3 saving "${job[@]}" doc -o got.kvs
+	rm state
+	refuse 2 kv-prefill --checkpoint out.kvs doc -o out.kvs
+	refuse 2 kv-prefill --checkpoint-every x doc -o out.kvs
+}
+
+@test "a disk that is full at the third checkpoint: the second is still there" {
+	job=(kv-prefill --chunk 16 --probe @question --each 'kv-evict --citrus -k 40 | kv-reposition --compact' doc)
+	"${job[@]}" -o want.kvs
+	for fault in fsync:3:ENOSPC rename:3:ENOSPC write:3+:ENOSPC; do
+		rm -f state
+		LD_PRELOAD=$KV_BUILD/tests/inject.so KV_INJECT=$fault run -1 --separate-stderr saving "${job[@]}" -o got.kvs
+		[ "${#stderr_lines[@]}" -eq 1 ]
+		[[ $stderr == *"--checkpoint"*"No space left"* ]]
+		[ ! -e got.kvs ]
+		kv-dump --verify state
+		saving "${job[@]}" -o got.kvs
+		cmp want.kvs got.kvs
+		rm got.kvs
+	done
+}
+
+@test "going on from a snapshot, and from standard input" {
+	kv-prefill --take 100 doc -o half.kvs
+	job=(kv-prefill --from half.kvs --continue --chunk 16 --probe @question --each 'kv-evict --citrus -k 40 | kv-reposition --compact' doc)
+	"${job[@]}" -o want.kvs
+	LD_PRELOAD=$KV_BUILD/tests/inject.so KV_INJECT=rename:4:EACCES run -1 saving "${job[@]}" -o got.kvs
+	saving "${job[@]}" -o got.kvs
+	cmp want.kvs got.kvs
+	job=(kv-prefill --chunk 16 --each 'kv-evict --tova -k 40')
+	"${job[@]}" <doc -o want.kvs
+	LD_PRELOAD=$KV_BUILD/tests/inject.so KV_INJECT=rename:4:EACCES run -1 saving "${job[@]}" -o got.kvs <doc
+	saving "${job[@]}" <doc >piped
+	same want.kvs piped
+	[ ! -e state ]
+	cat half.kvs half.kvs >two
+	refuse 2 saving kv-prefill --from two -p x -o got.kvs
+}
