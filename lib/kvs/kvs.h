@@ -75,7 +75,10 @@ uint32_t kvs_entries(const struct kvs_file *f, unsigned layer, unsigned head);
 const uint32_t *kvs_sources(const struct kvs_file *f, unsigned layer, unsigned head);	/* [entries] which token of the text */
 const int32_t *kvs_positions(const struct kvs_file *f, unsigned layer, unsigned head);	/* [entries] what RoPE rotates it by */
 
-/* Rows first … first + n - 1 of a list as float [n][d_k] or [n][d_v]. Keys are as they were before RoPE. */
+/*
+ * Rows first … first + n - 1 of a list as float [n][d_k] or [n][d_v], out of codes where they are codes; channels that were pruned are 0, or
+ * rebuilt. Keys are as they were before RoPE, but for rows that were pruned without their rotary partners: those are turned at their positions.
+ */
 int kvs_keys(struct kvs_file *f, unsigned layer, unsigned head, uint32_t first, uint32_t n, float *out, struct kvs_error *e);
 int kvs_values(struct kvs_file *f, unsigned layer, unsigned head, uint32_t first, uint32_t n, float *out, struct kvs_error *e);
 
