@@ -95,7 +95,7 @@ bench: $(B)/tests/bench/bench
 	tests/bench/run.sh $< $(B)/bench
 
 # The same tokens through llama.cpp, in turn; it is installed into an environment of its own.
-bench-peer: all $(B)/tests/bench/bench
+bench-peer: all
 	[ -x $(B)/peer/venv/bin/python ] || python3 -m venv $(B)/peer/venv
 	$(B)/peer/venv/bin/pip install -q llama-cpp-python==0.3.16
 	KV_MODEL=$${KV_MODEL:-$$(examples/setup.sh model)} && $(B)/peer/venv/bin/python tests/peers/bench_llama.py $$KV_MODEL $(B)/bin

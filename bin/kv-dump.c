@@ -228,7 +228,7 @@ dump_survey(struct dump *d, struct kvs_reader *r, const char *name, struct kv_er
 	struct kv_survey *s;
 	enum kv_status rc;
 
-	if ((rc = kv_survey_read(r, &s, err)) != KV_OK)
+	if ((rc = kv_survey_read(r, d->tool.pool, &s, err)) != KV_OK)
 		return rc;
 	if (d->mode == OPT_JSON)
 		rc = kv_survey_json(s, &d->print, err);

@@ -229,6 +229,7 @@ kv_tool_input(const struct kv_tool *t, const char *path, struct kv_in **in, stru
 		kv_in_close(i);
 		return kv_fail(err, KV_EUSAGE, "a snapshot is not read from a terminal: name a file or use a pipe");
 	}
+	kv_in_map(i);
 	*in = i;
 	return KV_OK;
 }

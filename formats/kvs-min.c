@@ -30,6 +30,7 @@ enum { TROUBLE = 1, CORRUPT = 3, UNKNOWN = 4, ALL = 0xffff, CODES = 16 };
 #define HIDN T('H', 'I', 'D', 'N')
 #define ENTS T('E', 'N', 'T', 'S')
 #define CMSK T('C', 'M', 'S', 'K')
+#define CMAP T('C', 'M', 'A', 'P')
 #define QUNT T('Q', 'U', 'N', 'T')
 #define KEYS T('K', 'E', 'Y', 'S')
 #define VALS T('V', 'A', 'L', 'S')
@@ -361,6 +362,22 @@ cmsk(const struct head *h, const u8 *p, u64 n)
 }
 
 static void
+cmap(const struct head *h, const u8 *p, u64 n)
+{
+	u8 *m = s.masks ? s.mask[s.masks - 1] : NULL;
+	u64 numbers;
+
+	must(n >= 16 && m && h->chunk == s.masks && !(m[2] & 4) && !s.side[0].chunks && !s.side[1].chunks, "a map behind its mask");
+	known((p[8] == 1 || p[8] == 2) && zero(p + 9, 7), "type of a map");
+	must(m[2] & 1 && g32(p + 4) == (u32)(m[0] | m[1] << 8) && g32(p) == s.d_k - g32(p + 4), "a map of its mask");
+	numbers = (u64)g32(p) * (g32(p + 4) + 1);
+	must(n == 16 + numbers * (p[8] == 1 ? 4 : 2), "length of a map");
+	for (u64 i = 0; i < numbers; i++)
+		must(p[8] == 1 ? (g32(p + 16 + 4 * i) & 0x7f800000) != 0x7f800000 : (p[17 + 2 * i] & 0x7c) != 0x7c, "finite numbers");
+	m[2] |= 4;
+}
+
+static void
 qunt(const u8 *q, u64 n, const u8 *p, u32 rows, u32 width)
 {
 	u32 by_row = p[17] == 2, group = g32(p + 20), size = p[19] == 1 ? 4 : 2, groups, sum = 0;
@@ -440,6 +457,10 @@ data(const struct head *h, const u8 *p, u64 n)
 		cmsk(h, p, n);
 		return;
 	}
+	if (h->type == CMAP) {
+		cmap(h, p, n);
+		return;
+	}
 	must((h->chunk & 0x7fffffff) == s.side[h->chunk >> 31].chunks, "QUNT in order");
 	must(h->chunk >> 31 ? s.side[0].rows == s.entries[s.list] : !s.side[1].chunks, "QUNT in order");
 	s.quant = grown(s.quant, s.quant_len = n);
@@ -517,7 +538,7 @@ frame(void)
 	struct head h = header(p);
 	int ancillary = p[0] & 32;
 
-	known(ancillary || h.type == ENDS || strstr("GEOM ROPE LAYR TOKS HIDN ENTS CMSK QUNT KEYS VALS",
+	known(ancillary || h.type == ENDS || strstr("GEOM ROPE LAYR TOKS HIDN ENTS CMSK CMAP QUNT KEYS VALS",
 		(char[]){ (char)p[0], (char)p[1], (char)p[2], (char)p[3], 0 }), "a critical frame");
 	known(ancillary || readable(&h), "a codec, filter or flag");
 	known(h.type != ENDS || h.raw_len == 64, "an ENDS of another size");

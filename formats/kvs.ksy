@@ -90,6 +90,7 @@ types:
             '"HIDN"': hidn
             '"ENTS"': ents
             '"CMSK"': cmsk
+            '"CMAP"': cmap
             '"KEYS"': rows
             '"VALS"': rows
             '"oBSQ"': obsq
@@ -286,6 +287,21 @@ types:
         size: 7
       - id: kept
         size-eos: true
+  cmap:
+    seq:
+      - id: n_dropped
+        type: u4
+      - id: n_kept
+        type: u4
+      - id: dtype
+        type: u1
+        enum: dtype
+      - id: zero
+        size: 7
+      - id: factors
+        size: n_dropped * n_kept * (dtype == dtype::f16 ? 2 : 4)
+      - id: constants
+        size: n_dropped * (dtype == dtype::f16 ? 2 : 4)
   rows:
     seq:
       - id: first_row

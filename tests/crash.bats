@@ -80,3 +80,12 @@ takes() {
 	done
 	! compgen -G 'both.kvs?*'
 }
+
+@test "a file that shrinks while it is read: a message and status 1" {
+	for i in {1..400}; do echo s.kvs; done | xargs cat >many.kvs
+	[ "$(wc -c <many.kvs)" -gt 4000000 ]
+	run bash -o pipefail -c 'kv-reposition -u --shift 1 many.kvs 2>err | { head -c 64 >/dev/null; truncate -s 4096 many.kvs; cat >/dev/null; }'
+	[ "$status" -eq 1 ]
+	[ "$(cat err)" = "kv-reposition: a file that is being read has become shorter" ]
+	[ -z "$(ls ./*.tmp 2>/dev/null)" ]
+}

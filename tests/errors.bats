@@ -12,7 +12,7 @@ setup() {
 
 @test "what is no snapshot" {
 	: >empty
-	for tool in "kv-evict --tova -k 5" "kv-reposition --compact" kv-decode "kv-dump --verify"; do
+	for tool in "kv-evict --tova -k 5" "kv-prune --think 0.4" "kv-quant --kivi 4" "kv-reposition --compact" kv-decode "kv-dump --verify"; do
 		refuse 3 $tool empty
 		says empty
 		refuse 3 $tool doc
@@ -124,8 +124,12 @@ END
 }
 
 @test "usage" {
-	for tool in kv-prefill kv-evict kv-reposition kv-decode kv-dump; do
+	for tool in kv-prefill kv-evict kv-prune kv-quant kv-reposition kv-decode kv-dump; do
 		refuse 2 $tool --nonesuch
+		refuse 2 $tool -é
+		says 'no option -\xc3'
+		refuse 2 $tool $'-q\n'
+		says 'no option -\x0a'
 		says "try '$tool --help'"
 		run -0 --separate-stderr $tool --help
 		[[ ${lines[0]} == "usage: $tool "* ]] && [ -z "$stderr" ]

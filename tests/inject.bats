@@ -16,15 +16,16 @@ setup() {
 # storm CALL WHAT command…: the n-th CALL ends in WHAT, for n = 1, 2, 3, … (in wider steps behind 16) until the command makes fewer
 # calls. $made is the file that the command makes; without $made it is standard output, of which a failure may leave a part.
 storm() {
-	local call=$1 what=$2 n=0 status fired=0 target=${made:-out}
+	local call=$1 what=$2 n=0 status fired=0 target=${made:-out} also=
 	shift 2
+	[ "$call" = read ] && also=" mmap:0:ENOMEM"	# what is mapped is not read
 	"$@" >out
 	mv "$target" want
 	cp old "$target"
 	while :; do
 		n=$((n + 1 + n / 16))
 		status=0
-		LD_PRELOAD=$KV_BUILD/tests/inject.so KV_INJECT=$call:$n:$what KV_INJECT_FIRED=$PWD/fired$n "$@" >out 2>err || status=$?
+		LD_PRELOAD=$KV_BUILD/tests/inject.so KV_INJECT=$call:$n:$what$also KV_INJECT_FIRED=$PWD/fired$n "$@" >out 2>err || status=$?
 		case $status in
 		0) cmp want "$target" || bad "status 0 and another result" "$@"; cp old "$target" ;;
 		1)

@@ -45,7 +45,7 @@ for file in lib/kvs/kvs.h examples/*.c; do
 	done
 done
 
-for script in examples/*.sh tests/*.sh; do
+for script in examples/*.sh tests/*.sh tests/eval/*.sh; do
 	! command -v shellcheck >/dev/null || shellcheck "$script" >&2 || bad=1
 done
 ! command -v mandoc >/dev/null || mandoc -T lint -W warning man/*.[1-9] >&2 || bad=1

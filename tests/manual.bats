@@ -27,6 +27,8 @@ setup() {
 
 @test "every example of the manual runs" {
 	prose 250 >book.txt
+	mkmodel --head-dim 32 -o wide.gguf	# groups of 32, the default of kv-quant, must fit
+	export KV_MODEL=$PWD/wide.gguf
 	for page in "$MAN"/*.[157]; do
 		rm -rf work && mkdir work && cp book.txt work/
 		mandoc -T ascii -O width=400 "$page" | col -bx |

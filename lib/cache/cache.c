@@ -144,6 +144,15 @@ kv_cache_load(struct kv_cache *c, unsigned what, struct kv_pool *pool, struct kv
 	return kv_jobs_run(pool, n_lists(c), load_list, &job, err);
 }
 
+/* Rows to have room for, so that there are `need`: a quarter more of the plain ones, unless that is asked exactly. */
+static uint32_t
+room(const struct kv_rows *r, uint32_t n, uint32_t need, bool exact)
+{
+	uint32_t plain = n - r->front, grown = plain <= UINT32_MAX - plain / 4 ? plain + plain / 4 : plain;
+
+	return exact || need - r->front <= r->cap || need - r->front > grown ? need : r->front + grown;
+}
+
 /* Room for m more: exactly that, or a quarter of what is there if that is more. */
 static enum kv_status
 list_reserve(struct kv_list *l, uint32_t m, bool exact, struct kv_err *err)
@@ -165,9 +174,9 @@ list_reserve(struct kv_list *l, uint32_t m, bool exact, struct kv_err *err)
 	}
 	if (l->received && (rc = kv_received_reserve(l->received, l->cap, err)) != KV_OK)
 		return rc;
-	if ((rc = kv_rows_reserve(&l->k, l->n, need > l->k.cap ? cap : need, err)) != KV_OK)
+	if ((rc = kv_rows_reserve(&l->k, l->n, room(&l->k, l->n, need, exact), err)) != KV_OK)
 		return rc;
-	return kv_rows_reserve(&l->v, l->n, need > l->v.cap ? cap : need, err);
+	return kv_rows_reserve(&l->v, l->n, room(&l->v, l->n, need, exact), err);
 }
 
 /* May m more tokens come, and is there room for them? */
@@ -208,7 +217,7 @@ drop_round(struct kv_cache *c)
 	c->has_round = false;
 	for (size_t i = 0; i < c->n_other; i++)
 		if (c->other[i].head.type == KVS_CKPT)
-			kv_block_free(c->other[i].payload);
+			kv_held_drop(&c->other[i]);
 		else
 			c->other[kept++] = c->other[i];
 	c->n_other = kept;

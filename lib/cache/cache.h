@@ -19,7 +19,9 @@
 /* A frame as it was read, kept to be forwarded without unpacking it. */
 struct kv_held {
 	struct kvs_head head;
-	uint8_t *payload;		/* block of head.enc_len bytes */
+	const uint8_t *payload;		/* head.enc_len bytes */
+	uint8_t *block;			/* what they are; NULL: part of map */
+	struct kv_map *map;
 };
 
 /*

@@ -11,7 +11,7 @@
 static unsigned
 code_at(const uint8_t *row, unsigned bits, uint32_t j)
 {
-	return row[j * bits / 8] >> j * bits % 8 & ((1u << bits) - 1);
+	return (unsigned)row[j * bits / 8] >> j * bits % 8 & ((1u << bits) - 1);
 }
 
 static void

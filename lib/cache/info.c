@@ -16,7 +16,7 @@ kv_cache_set_info(struct kv_cache *c, const char *json, size_t n, struct kv_err 
 
 	for (size_t i = 0; i < c->n_other; i++)
 		if (c->other[i].head.type == KVS_INFO)
-			kv_block_free(c->other[i].payload);
+			kv_held_drop(&c->other[i]);
 		else
 			c->other[kept++] = c->other[i];
 	c->n_other = kept;

@@ -136,6 +136,18 @@ kv_mask_within(const struct kv_mask *a, const struct kv_mask *b)
 	return within;
 }
 
+enum kv_status
+kv_fail_baked(const struct kvs_geom *g, unsigned layer, unsigned head, const struct kv_mask *m, struct kv_err *err)
+{
+	const struct kvs_rope *r = &g->rope[g->layer[layer].rope];
+	unsigned pairs = r->n_rot / 2, broken = 0;
+
+	for (unsigned i = 0; i < pairs; i++)
+		broken += r->kind == KVS_ROPE_NEOX ? kv_mask_has(m, i) != kv_mask_has(m, i + pairs) : kv_mask_has(m, 2 * i) != kv_mask_has(m, 2 * i + 1);
+	return kv_fail(err, KV_EFIT, "layer %u head %u: positions are baked in: keys were pruned without rotary partners (%u of %u pairs broken); "
+		"run kv-reposition before kv-prune, or prune with --pairs", layer, head, broken, pairs);
+}
+
 /* The number at i of a map. */
 static float
 map_at(const struct kv_mask *m, size_t i)

@@ -36,7 +36,7 @@ gather_codes(const struct kv_segment *s, const uint16_t *col, struct kv_segment 
 		uint8_t *to = out->data + (size_t)i * out->row_bytes;
 
 		for (uint32_t c = 0; c < out->width; c++)
-			to[c * bits / 8] |= (uint8_t)((from[col[c] * bits / 8] >> col[c] * bits % 8 & most) << c * bits % 8);
+			to[c * bits / 8] |= (uint8_t)(((unsigned)from[col[c] * bits / 8] >> col[c] * bits % 8 & most) << c * bits % 8);
 	}
 }
 

@@ -6,6 +6,7 @@
 
 /* Appends the frame to *list [*n]: its block where that may be had, else a copy. */
 enum kv_status kv_held_add(struct kv_held **list, size_t *n, const struct kvs_frame *f, struct kv_err *err);
+void kv_held_drop(struct kv_held *h);	/* of one of them, which the caller then takes out */
 void kv_held_free(struct kv_held *list, size_t n);
 /* Its payload: in place if it is stored as it is, else decoded into *scratch, a block for the caller to free. */
 enum kv_status kv_held_open(const struct kv_held *h, const uint8_t **raw, uint8_t **scratch, struct kv_err *err);

@@ -9,14 +9,14 @@
 #include "kvs/codec.h"
 #include "kvs/payload.h"
 #include "util/half.h"
+#include "util/in.h"
 #include "util/le.h"
 #include "util/mem.h"
 
 enum kv_status
 kv_held_add(struct kv_held **list, size_t *n, const struct kvs_frame *f, struct kv_err *err)
 {
-	struct kv_held *p;
-	uint8_t *payload;
+	struct kv_held *p, h = { .head = f->head, .payload = f->payload };
 
 	/* Doubling at powers of two: a list of a million tokens has some hundred frames. */
 	if (!(*n & (*n - 1))) {
@@ -25,22 +25,29 @@ kv_held_add(struct kv_held **list, size_t *n, const struct kvs_frame *f, struct 
 		*list = p;
 	}
 	if (f->block) {
-		payload = *f->block;
+		h.block = *f->block;
 		*f->block = NULL;
-	} else {
-		if (f->head.enc_len > SIZE_MAX || !(payload = kv_block_new((size_t)f->head.enc_len, 1)))
+	} else if (!f->in || !(h.map = kv_in_share(f->in))) {
+		if (f->head.enc_len > SIZE_MAX || !(h.block = kv_block_new((size_t)f->head.enc_len, 1)))
 			return kv_fail_mem(err, "a frame");
-		memcpy(payload, f->payload, (size_t)f->head.enc_len);
+		h.payload = memcpy(h.block, f->payload, (size_t)f->head.enc_len);
 	}
-	(*list)[(*n)++] = (struct kv_held){ f->head, payload };
+	(*list)[(*n)++] = h;
 	return KV_OK;
+}
+
+void
+kv_held_drop(struct kv_held *h)
+{
+	kv_block_free(h->block);
+	kv_map_drop(h->map);
 }
 
 void
 kv_held_free(struct kv_held *list, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		kv_block_free(list[i].payload);
+		kv_held_drop(&list[i]);
 	free(list);
 }
 

@@ -49,6 +49,16 @@ kv_rows_rotated(const struct kv_rows *r, uint32_t row)
 }
 
 bool
+kv_rows_exact(const struct kv_rows *r)
+{
+	bool exact = true;
+
+	for (size_t i = 0; i < r->n_seg; i++)
+		exact &= !r->seg[i].mask && r->seg[i].dtype != KVS_CODES;
+	return exact;
+}
+
+bool
 kv_rows_plain(const struct kv_rows *r)
 {
 	return !r->n_seg;

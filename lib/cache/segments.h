@@ -76,9 +76,12 @@ size_t kv_rows_segments(const struct kv_rows *r, uint32_t n);
 struct kv_segment kv_rows_segment(const struct kv_rows *r, uint32_t n, size_t i);
 /* The same of one row. */
 struct kv_segment kv_rows_segment_of(const struct kv_rows *r, uint32_t n, uint32_t row);
+/* KV_EFIT, in a sentence: the positions of baked keys would change. */
+enum kv_status kv_fail_baked(const struct kvs_geom *g, unsigned layer, unsigned head, const struct kv_mask *m, struct kv_err *err);
 /* Is this row of keys baked? Then kv_rows_get gives it turned at its position, else before RoPE. */
 bool kv_rows_rotated(const struct kv_rows *r, uint32_t row);
 bool kv_rows_plain(const struct kv_rows *r);		/* no segments: all rows are plain and of full width */
+bool kv_rows_exact(const struct kv_rows *r);		/* no masks and no codes: all rows hold what was put there */
 /* Row i of a loaded segment (counted from its first) as it is kept, f32[width]. */
 void kv_segment_get(const struct kv_segment *s, uint32_t i, float *out);
 /* Rebuilds, once, what masks with maps have dropped: working copies of full width, never written. Rows are loaded. */

@@ -2,6 +2,7 @@
 #ifndef KV_CACHE_SNAPSHOT_PARTS_H
 #define KV_CACHE_SNAPSHOT_PARTS_H
 
+#include "cache/segments.h"
 #include "cache/snapshot.h"
 #include "kvs/check.h"
 
@@ -35,7 +36,7 @@ void kv_reading_free(struct kv_reading *rd);
 enum kv_status kv_reading_check(struct kv_reading *rd, const struct kvs_frame *f, const uint8_t **raw, size_t *n, struct kv_err *err);
 /* Takes a frame that was checked into the cache. */
 enum kv_status kv_reading_take(struct kv_reading *rd, const struct kvs_frame *f, const uint8_t *raw, struct kv_err *err);
-/* After all ENTS: every list gets its own source indices and positions. */
+/* After all ENTS: every list gets its own source indices and positions; plain rows at its end, if rows are there, are those that will grow. */
 enum kv_status kv_reading_give_entries(struct kv_reading *rd, struct kv_err *err);
 /* After all rows: plain ones at the end are those that will grow. */
 enum kv_status kv_reading_settle_rows(struct kv_reading *rd, struct kv_err *err);

@@ -92,8 +92,7 @@ pass_rows(struct passing *p, const struct kvs_frame *f, const uint8_t *raw, stru
 	if ((rc = kvs_rows_head_get(raw, (size_t)f->head.raw_len, &p->rd.cache->geom, f->head.type == KVS_VALS, &r, err)) != KV_OK)
 		return rc;
 	if (r.rotated && has_moved(&p->rd, &f->head.tag))
-		return kv_fail(err, KV_EFIT, "layer %u head %u: positions are baked into pruned keys; run kv-reposition before kv-prune",
-			(unsigned)f->head.tag.layer, (unsigned)f->head.tag.head);
+		return kv_fail_baked(&p->rd.cache->geom, f->head.tag.layer, f->head.tag.head, p->rd.mask[r.mask - 1], err);
 	return kvs_writer_forward(p->wr.w, f, err);
 }
 
@@ -127,6 +126,10 @@ pass_frame(struct passing *p, const struct kvs_frame *f, const uint8_t *raw, str
 	case KVS_KEYS:
 	case KVS_VALS:
 		return pass_rows(p, f, raw, err);
+	case KVS_CMSK:
+		if ((rc = kv_reading_take(&p->rd, f, raw, err)) != KV_OK)
+			return rc;
+		return kvs_writer_forward(p->wr.w, f, err);
 	case KVS_OBSQ:
 		return pass_queries(p, f, raw, err);
 	case KVS_OBSA:

@@ -115,7 +115,7 @@ kv_cache_drop_sums(struct kv_cache *c)
 
 	for (size_t i = 0; i < c->n_other; i++)
 		if (c->other[i].head.type == KVS_OBSP)
-			kv_block_free(c->other[i].payload);
+			kv_held_drop(&c->other[i]);
 		else
 			c->other[kept++] = c->other[i];
 	c->edited |= kept != c->n_other;

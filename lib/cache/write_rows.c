@@ -130,7 +130,7 @@ write_segment(struct listing *ls, const struct kv_segment *s, bool values, uint3
 static enum kv_status
 forward(struct listing *ls, const struct kv_held *h, struct kv_err *err)
 {
-	struct kvs_frame f = { h->head, h->payload, NULL };
+	struct kvs_frame f = { .head = h->head, .payload = h->payload };
 
 	return kvs_writer_forward(ls->w, &f, err);
 }
@@ -139,7 +139,7 @@ forward(struct listing *ls, const struct kv_held *h, struct kv_err *err)
 static enum kv_status
 forward_masked(struct listing *ls, const struct kv_held *h, uint16_t id, struct kv_err *err)
 {
-	struct kvs_frame f = { h->head, h->payload, NULL };
+	struct kvs_frame f = { .head = h->head, .payload = h->payload };
 	uint8_t head[KVS_ROWS_HEADER], *scratch;
 	const uint8_t *raw;
 	enum kv_status rc;

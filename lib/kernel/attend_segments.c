@@ -57,7 +57,7 @@ codes(const uint8_t *row, unsigned bits, size_t n, float *out)
 	unsigned most = (1u << bits) - 1;
 
 	for (size_t i = 0; i < n; i++)
-		out[i] = (float)(row[i * bits / 8] >> i * bits % 8 & most);
+		out[i] = (float)((unsigned)row[i * bits / 8] >> i * bits % 8 & most);
 }
 
 void

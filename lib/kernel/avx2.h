@@ -33,10 +33,10 @@ void kv_avx2_unpack(const struct kv_weight *w, size_t first, struct kv_avx2_pane
 /* x [m][blocks * 32] -> out [(m + 3) / 4][blocks] */
 void kv_avx2_quantise(struct kv_pool *pool, const float *x, size_t m, size_t blocks, struct kv_avx2_act *out);
 
-/* Matrix products over quantised activations, or over f32 ones for weights in F16; false: this type has no kernel here. */
+/* Products of one to four tokens, of quantised activations with codes or of x with numbers (then a may be NULL). */
 bool kv_avx2_has_few(uint32_t type);
 enum kv_avx2_codes kv_avx2_codes(uint32_t type);
-void kv_avx2_few(struct kv_pool *pool, const struct kv_weight *w, const struct kv_avx2_act *a, const float *x, size_t m, float *y, bool add);
+bool kv_avx2_few(struct kv_pool *pool, const struct kv_weight *w, const struct kv_avx2_act *a, const float *x, size_t m, float *y, bool add);
 
 /* The product of a batch, sixteen rows of w an item of the pool. */
 struct kv_avx2_batch {
@@ -111,9 +111,9 @@ kv_avx2_sum(__m256 v)
 static inline __m256i
 kv_avx2_nibbles(const uint8_t *p)
 {
-	__m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
+	__m256i x = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)p));
 
-	return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(x, 4), x), _mm256_set1_epi8(15));
+	return _mm256_and_si256(_mm256_srlv_epi32(x, _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4)), _mm256_set1_epi8(15));
 }
 
 /* 32 of the 256 codes of Q6_K, from -32: number g of eight. */

@@ -9,8 +9,17 @@
 
 #include "kernel/avx2.h"
 #include "kernel/quant.h"
+#include "util/le.h"
+#include "util/mem.h"
 
 enum { FEW_ROWS = 64, AHEAD = 4096 };	/* rows in one item of work; bytes ahead of the reading that are asked for */
+
+/* One token: activations in eight bits [blocks][32], their scale and the sum that a minimum is multiplied with [blocks][2]; and as they were. */
+struct token {
+	int8_t *q;
+	float *ds;
+	const float *x;
+};
 
 /* Sums of a row so far: of products, lane by lane, and of minima. */
 struct sums {
@@ -18,13 +27,19 @@ struct sums {
 	float min;
 };
 
-/* One token's products with the rows at p[0] and p[1], n blocks of 32 inputs: a [n] in group layout, x [n * 32]; out [2]. */
-typedef void product(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, const float *x, size_t t, float *out);
+/* A token's products with the rows at p[0] and p[1], n blocks of 32 inputs; out [2]. */
+typedef void product(const uint8_t *const p[2], size_t n, const struct token *x, float *out);
 
 static inline __m256i
 bytes_at(const void *p)
 {
 	return _mm256_loadu_si256((const __m256i *)p);
+}
+
+static inline __m128i
+word_at(const uint8_t *p)
+{
+	return _mm_cvtsi32_si128((int32_t)le32_get(p));
 }
 
 /* Codes without a sign times activations, in eight sums. Two products of at most 63 * 127 fit sixteen bits. */
@@ -41,11 +56,12 @@ dot_signed(__m256i w, __m256i q)
 	return dot_codes(_mm256_abs_epi8(w), _mm256_sign_epi8(q, w));
 }
 
+/* ds [2] of the block */
 static inline void
-add_block(struct sums *s, __m256 dot, float d, float min, const struct kv_avx2_act *a, size_t t)
+add_block(struct sums *s, __m256 dot, float d, float min, const float *ds)
 {
-	s->dot = _mm256_fmadd_ps(dot, _mm256_set1_ps(d * a->d[t]), s->dot);
-	s->min += min * a->s[t];
+	s->dot = _mm256_fmadd_ps(dot, _mm256_set1_ps(d * ds[0]), s->dot);
+	s->min += min * ds[1];
 }
 
 static inline void
@@ -55,59 +71,77 @@ finish(const struct sums s[2], float *out)
 	out[1] = kv_avx2_sum(s[1].dot) + s[1].min;
 }
 
-static void
-product_q4_0(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, const float *x, size_t t, float *out)
+/*
+ * Blocks of four bits, `size` bytes each, codes from byte `codes` on; the scale comes first, and a minimum behind it, or else -8 times the scale
+ * is one. Two blocks at a time: their scales and minima are one multiplication.
+ */
+static inline __attribute__((always_inline)) void
+product_nibbles(const uint8_t *const p[2], size_t n, const struct token *x, size_t size, size_t codes, float *out)
 {
-	struct sums s[2] = { { _mm256_setzero_ps(), 0 }, { _mm256_setzero_ps(), 0 } };
+	__m256 dot[2] = { _mm256_setzero_ps(), _mm256_setzero_ps() };
+	__m128 min[2] = { _mm_setzero_ps(), _mm_setzero_ps() };
+	size_t b = 0;
 
-	(void)x;
-	for (size_t b = 0; b < n; b++) {
-		__m256i q = bytes_at(a[b].q[t]);
+	for (; b + 2 <= n; b += 2) {
+		__m256i q0 = bytes_at(x->q + b * KV_AVX2_BLOCK), q1 = bytes_at(x->q + (b + 1) * KV_AVX2_BLOCK);
+		__m128 ds = _mm_loadu_ps(x->ds + 2 * b);
 
+#pragma GCC unroll 2
 		for (size_t r = 0; r < 2; r++) {
-			const uint8_t *w = p[r] + b * 18;
+			const uint8_t *v = p[r] + b * size, *w = v + size;
+			__m128i head = _mm_unpacklo_epi32(word_at(v), word_at(w));
+			__m128 worth;
+
+			_mm_prefetch((const char *)v + AHEAD, _MM_HINT_T0);
+			if (codes == 2)	/* no minimum: the scale in its place */
+				head = _mm_shufflelo_epi16(head, 0xa0);
+			worth = _mm_mul_ps(_mm_cvtph_ps(head), ds);
+			min[r] = _mm_add_ps(min[r], worth);
+			dot[r] = _mm256_fmadd_ps(dot_codes(kv_avx2_nibbles(v + codes), q0), _mm256_broadcastss_ps(worth), dot[r]);
+			dot[r] = _mm256_fmadd_ps(dot_codes(kv_avx2_nibbles(w + codes), q1), _mm256_broadcastss_ps(_mm_movehl_ps(worth, worth)), dot[r]);
+		}
+	}
+	for (size_t r = 0; r < 2; r++) {
+		struct sums s = { dot[r], _mm_cvtss_f32(_mm_movehdup_ps(_mm_add_ps(min[r], _mm_movehl_ps(min[r], min[r])))) };
+
+		if (codes == 2)
+			s.min *= -8;
+		if (b < n) {
+			const uint8_t *w = p[r] + b * size;
 			float d = kv_avx2_half(w);
 
-			_mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
-			add_block(&s[r], dot_codes(kv_avx2_nibbles(w + 2), q), d, -8 * d, &a[b], t);
+			add_block(&s, dot_codes(kv_avx2_nibbles(w + codes), bytes_at(x->q + b * KV_AVX2_BLOCK)), d, codes == 2 ? -8 * d : kv_avx2_half(w + 2),
+				x->ds + 2 * b);
 		}
+		out[r] = kv_avx2_sum(s.dot) + s.min;
 	}
-	finish(s, out);
 }
 
 static void
-product_q4_1(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, const float *x, size_t t, float *out)
+product_q4_0(const uint8_t *const p[2], size_t n, const struct token *x, float *out)
 {
-	struct sums s[2] = { { _mm256_setzero_ps(), 0 }, { _mm256_setzero_ps(), 0 } };
-
-	(void)x;
-	for (size_t b = 0; b < n; b++) {
-		__m256i q = bytes_at(a[b].q[t]);
-
-		for (size_t r = 0; r < 2; r++) {
-			const uint8_t *w = p[r] + b * 20;
-
-			_mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
-			add_block(&s[r], dot_codes(kv_avx2_nibbles(w + 4), q), kv_avx2_half(w), kv_avx2_half(w + 2), &a[b], t);
-		}
-	}
-	finish(s, out);
+	product_nibbles(p, n, x, 18, 2, out);
 }
 
 static void
-product_q8_0(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, const float *x, size_t t, float *out)
+product_q4_1(const uint8_t *const p[2], size_t n, const struct token *x, float *out)
+{
+	product_nibbles(p, n, x, 20, 4, out);
+}
+
+static void
+product_q8_0(const uint8_t *const p[2], size_t n, const struct token *x, float *out)
 {
 	struct sums s[2] = { { _mm256_setzero_ps(), 0 }, { _mm256_setzero_ps(), 0 } };
 
-	(void)x;
 	for (size_t b = 0; b < n; b++) {
-		__m256i q = bytes_at(a[b].q[t]);
+		__m256i q = bytes_at(x->q + b * KV_AVX2_BLOCK);
 
 		for (size_t r = 0; r < 2; r++) {
 			const uint8_t *w = p[r] + b * 34;
 
 			_mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
-			add_block(&s[r], dot_signed(bytes_at(w + 2), q), kv_avx2_half(w), 0, &a[b], t);
+			add_block(&s[r], dot_signed(bytes_at(w + 2), q), kv_avx2_half(w), 0, x->ds + 2 * b);
 		}
 	}
 	finish(s, out);
@@ -115,12 +149,11 @@ product_q8_0(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, c
 
 /* Eight blocks of 32 under six-bit scales and minima. */
 static void
-product_q4_k(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, const float *x, size_t t, float *out)
+product_q4_k(const uint8_t *const p[2], size_t n, const struct token *x, float *out)
 {
 	struct sums s[2] = { { _mm256_setzero_ps(), 0 }, { _mm256_setzero_ps(), 0 } };
 	const __m256i low = _mm256_set1_epi8(15);
 
-	(void)x;
 	for (size_t b = 0; b < n; b += 8)
 		for (size_t r = 0; r < 2; r++) {
 			const uint8_t *w = p[r] + b / 8 * 144;
@@ -132,7 +165,7 @@ product_q4_k(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, c
 
 				kv_scale_min(w + 4, (int)g, &scale, &min);
 				codes = _mm256_and_si256(g % 2 ? _mm256_srli_epi16(codes, 4) : codes, low);
-				add_block(&s[r], dot_codes(codes, bytes_at(a[b + g].q[t])), d * (float)scale, -dmin * (float)min, &a[b + g], t);
+				add_block(&s[r], dot_codes(codes, bytes_at(x->q + (b + g) * KV_AVX2_BLOCK)), d * (float)scale, -dmin * (float)min, x->ds + 2 * (b + g));
 			}
 			_mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
 			_mm_prefetch((const char *)w + AHEAD + 64, _MM_HINT_T0);
@@ -142,22 +175,21 @@ product_q4_k(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, c
 
 /* Sixteen codes share a scale of eight bits: it goes into the products of sixteen bits (2 * 32 * 127 * 128 * 2 fits thirty-two). */
 static void
-product_q6_k(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, const float *x, size_t t, float *out)
+product_q6_k(const uint8_t *const p[2], size_t n, const struct token *x, float *out)
 {
 	struct sums s[2] = { { _mm256_setzero_ps(), 0 }, { _mm256_setzero_ps(), 0 } };
 
-	(void)x;
 	for (size_t b = 0; b < n; b += 8)
 		for (size_t r = 0; r < 2; r++) {
 			const uint8_t *w = p[r] + b / 8 * 210;
 			float d = kv_avx2_half(w + 208);
 
 			for (size_t g = 0; g < 8; g++) {
-				__m256i codes = kv_avx2_codes_q6_k(w, g), q = bytes_at(a[b + g].q[t]);
+				__m256i codes = kv_avx2_codes_q6_k(w, g), q = bytes_at(x->q + (b + g) * KV_AVX2_BLOCK);
 				__m256i two = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(q, codes));
 				__m256i scale = _mm256_set_m128i(_mm_set1_epi16((int8_t)w[192 + 2 * g + 1]), _mm_set1_epi16((int8_t)w[192 + 2 * g]));
 
-				add_block(&s[r], _mm256_cvtepi32_ps(_mm256_madd_epi16(two, scale)), d, 0, &a[b + g], t);
+				add_block(&s[r], _mm256_cvtepi32_ps(_mm256_madd_epi16(two, scale)), d, 0, x->ds + 2 * (b + g));
 			}
 			for (size_t line = 0; line < 4; line++)
 				_mm_prefetch((const char *)w + AHEAD + 64 * line, _MM_HINT_T0);
@@ -210,27 +242,21 @@ product_floats(const uint8_t *const p[2], size_t n, const float *x, eight *load,
 }
 
 static void
-product_f32(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, const float *x, size_t t, float *out)
+product_f32(const uint8_t *const p[2], size_t n, const struct token *x, float *out)
 {
-	(void)a;
-	(void)t;
-	product_floats(p, n, x, eight_f32, 4, out);
+	product_floats(p, n, x->x, eight_f32, 4, out);
 }
 
 static void
-product_f16(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, const float *x, size_t t, float *out)
+product_f16(const uint8_t *const p[2], size_t n, const struct token *x, float *out)
 {
-	(void)a;
-	(void)t;
-	product_floats(p, n, x, eight_f16, 2, out);
+	product_floats(p, n, x->x, eight_f16, 2, out);
 }
 
 static void
-product_bf16(const uint8_t *const p[2], size_t n, const struct kv_avx2_act *a, const float *x, size_t t, float *out)
+product_bf16(const uint8_t *const p[2], size_t n, const struct token *x, float *out)
 {
-	(void)a;
-	(void)t;
-	product_floats(p, n, x, eight_bf16, 2, out);
+	product_floats(p, n, x->x, eight_bf16, 2, out);
 }
 
 static product *
@@ -257,8 +283,7 @@ kv_avx2_has_few(uint32_t type)
 
 struct few {
 	const struct kv_weight *w;
-	const struct kv_avx2_act *a;	/* [n_in / 32] */
-	const float *x;			/* [m][n_in] */
+	struct token token[KV_AVX2_GROUP];
 	size_t m;
 	float *y;			/* [m][n_out] */
 	bool add;
@@ -280,18 +305,33 @@ few_rows(void *arg, size_t item, unsigned thread)
 		for (size_t t = 0; t < f->m; t++) {
 			float out[2], *y = f->y + t * w->n_out + r;
 
-			f->product(p, w->n_in / KV_AVX2_BLOCK, f->a, f->x + t * w->n_in, t, out);
+			f->product(p, w->n_in / KV_AVX2_BLOCK, &f->token[t], out);
 			for (size_t k = 0; k < rows; k++)
 				y[k] = f->add ? y[k] + out[k] : out[k];
 		}
 	}
 }
 
-void
+bool
 kv_avx2_few(struct kv_pool *pool, const struct kv_weight *w, const struct kv_avx2_act *a, const float *x, size_t m, float *y, bool add)
 {
-	struct few f = { w, a, x, m, y, add, product_of(w->type) };
+	struct few f = { .w = w, .m = m, .y = y, .add = add, .product = product_of(w->type) };
+	size_t n = w->n_in / KV_AVX2_BLOCK;
+	int8_t *q = kv_block_new(m * n, KV_AVX2_BLOCK + 2 * sizeof *f.token->ds);
+	float *ds = (float *)(void *)(q + m * n * KV_AVX2_BLOCK);
 
+	if (!q)
+		return false;
+	for (size_t t = 0; t < m; t++) {
+		f.token[t] = (struct token){ q + t * n * KV_AVX2_BLOCK, ds + t * n * 2, x + t * w->n_in };
+		for (size_t b = 0; a && b < n; b++) {
+			memcpy(f.token[t].q + b * KV_AVX2_BLOCK, a[b].q[t], KV_AVX2_BLOCK);
+			f.token[t].ds[2 * b] = a[b].d[t];
+			f.token[t].ds[2 * b + 1] = a[b].s[t];
+		}
+	}
 	kv_pool_run(pool, (w->n_out + FEW_ROWS - 1) / FEW_ROWS, few_rows, &f);
+	kv_block_free(q);
+	return true;
 }
 #endif

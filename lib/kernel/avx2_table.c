@@ -109,12 +109,13 @@ kv_avx2_matmul_with(const struct kv_avx2_products *how, struct kv_pool *pool, co
 		return how->floats(pool, w, x, m, y, add);
 	if (w->n_in % KV_AVX2_BLOCK || !(few || kv_avx2_codes(w->type) != KV_AVX2_NONE))
 		return kv_generic_matmul(pool, w, x, m, y, add);
+	if (numbers)
+		return kv_avx2_few(pool, w, NULL, x, m, y, add);
 	if (!(a = kv_block_new((m + KV_AVX2_GROUP - 1) / KV_AVX2_GROUP, blocks * sizeof *a)))
 		return false;
-	if (!numbers)
-		kv_avx2_quantise(pool, x, m, blocks, a);
+	kv_avx2_quantise(pool, x, m, blocks, a);
 	if (few)
-		kv_avx2_few(pool, w, a, x, m, y, add);
+		done = kv_avx2_few(pool, w, a, x, m, y, add);
 	else
 		done = by_panels(how->codes, pool, (struct kv_avx2_batch){ w, a, m, y, add, NULL });
 	kv_block_free(a);

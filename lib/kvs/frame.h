@@ -70,14 +70,17 @@ struct kvs_head {
 	struct kvs_tag tag;
 };
 
+struct kv_in;
+
 /*
- * A frame in hand: payload = head.enc_len bytes as stored. Who owns them, the giver says. If block is not NULL, the payload is a block that
- * may be had instead of copied: who takes *block leaves NULL there.
+ * A frame in hand: payload = head.enc_len bytes as stored. Who owns them, the giver says. Who wants to keep them and finds block set may have
+ * that instead of a copy, and leaves NULL in *block; who finds in set may share what is mapped there, if anything is.
  */
 struct kvs_frame {
 	struct kvs_head head;
 	const uint8_t *payload;
 	uint8_t **block;
+	const struct kv_in *in;
 };
 
 static inline bool

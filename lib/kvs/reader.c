@@ -29,6 +29,7 @@ struct kvs_reader {
 	struct kvs_digest *content, *heads, *index;	/* what ENDS and iNDX must say */
 	uint8_t digest[16];
 	char last[64];			/* the frame before, for messages */
+	const uint8_t *payload;		/* in hand: the input's, or buf */
 	uint8_t *buf;			/* block of cap bytes; NULL: none yet, or given away */
 	size_t cap;
 	bool gives;
@@ -124,13 +125,15 @@ grow(struct kvs_reader *r, size_t used, size_t cap, struct kv_err *err)
 	return KV_OK;
 }
 
-/* Payload into buf: each step at most doubles what has arrived. */
+/* The payload in place, or into buf: each step at most doubles what has arrived. */
 static enum kv_status
 take_payload(struct kvs_reader *r, size_t n, struct kv_err *err)
 {
 	size_t have = 0, first = n < FIRST_CAP && r->gives ? n + !n : FIRST_CAP;
 	enum kv_status rc;
 
+	if ((r->payload = kv_in_view(r->in, n)))
+		return KV_OK;
 	if (r->gives && r->cap != n) {
 		kv_block_free(r->buf);
 		r->buf = NULL;
@@ -147,6 +150,7 @@ take_payload(struct kvs_reader *r, size_t n, struct kv_err *err)
 			return rc;
 		have += step;
 	} while (have < n);
+	r->payload = r->buf;
 	return KV_OK;
 }
 
@@ -227,7 +231,7 @@ note_frame(struct kvs_reader *r, const uint8_t raw[KVS_HEADER], const struct kvs
 static enum kv_status
 finish(struct kvs_reader *r, uint64_t at, struct kv_err *err)
 {
-	const uint8_t *p = r->buf;
+	const uint8_t *p = r->payload;
 	uint64_t length = kv_in_offset(r->in) - r->start;
 
 	kvs_digest_get(r->content, r->digest);
@@ -253,7 +257,7 @@ finish(struct kvs_reader *r, uint64_t at, struct kv_err *err)
 static enum kv_status
 check_payload(struct kvs_reader *r, const struct kvs_head *h, uint64_t at, struct kv_err *err)
 {
-	if (!kvs_hash_is(kvs_hash64(r->buf, (size_t)h->enc_len), h->enc_hash))
+	if (!kvs_hash_is(kvs_hash64(r->payload, (size_t)h->enc_len), h->enc_hash))
 		return kv_fail(err, KV_ECORRUPT, "payload hash mismatch");
 	if (h->type == KVS_ENDS)
 		return finish(r, at, err);
@@ -286,7 +290,11 @@ kvs_reader_next(struct kvs_reader *r, struct kvs_frame *f, struct kv_err *err)
 	if (rc != KV_OK)
 		return kv_err_in(err, "frame %" PRIu64 " (%s)", r->seq, name);
 	note_frame(r, raw, &h, at);
-	*f = (struct kvs_frame){ h, r->buf, r->gives ? &r->buf : NULL };
+	*f = (struct kvs_frame){ .head = h, .payload = r->payload };
+	if (r->gives && r->payload == r->buf)
+		f->block = &r->buf;
+	else if (r->gives)
+		f->in = r->in;
 	return KV_OK;
 }
 

@@ -37,7 +37,7 @@ enum kv_status kvs_reader_begin(struct kvs_reader *r, struct kv_err *err);
  */
 enum kv_status kvs_reader_next(struct kvs_reader *r, struct kvs_frame *f, struct kv_err *err);
 
-/* On: every payload comes in a block of its size that may be had (kvs_frame.block). Off is the default. */
+/* On: payloads may be had instead of copied (kvs_frame.block, kvs_frame.in). Off is the default. */
 void kvs_reader_give(struct kvs_reader *r, bool on);
 
 const struct kvs_prologue *kvs_reader_prologue(const struct kvs_reader *r);

@@ -216,7 +216,7 @@ kv_each_observe(const struct kv_each *e, struct kv_observe *o)
 
 /* Every line of a report. */
 static void
-tell(const struct kv_each *e, const struct step *s, uint64_t round, const struct kv_buf *report, const struct kv_say *say)
+tell(const struct kv_each *e, const struct step *s, uint64_t round, const struct kv_buf *report, int level, const struct kv_say *say)
 {
 	const char *p = (const char *)report->p, *end = p + report->len;
 	char text[600];
@@ -225,7 +225,7 @@ tell(const struct kv_each *e, const struct step *s, uint64_t round, const struct
 		if (!(stop = memchr(p, '\n', (size_t)(end - p))))
 			stop = end;
 		snprintf(text, sizeof text, "%s: round %llu: %s: %.*s", e->name, (unsigned long long)round, s->stage->usage.tool, (int)(stop - p), p);
-		kv_say(say, s->verbose ? 0 : 1, text);
+		kv_say(say, level, text);
 	}
 }
 
@@ -238,8 +238,10 @@ run_steps(const struct kv_each *e, struct kv_cache *c, uint64_t round, struct kv
 		struct kv_notes notes = { 0 };
 
 		rc = e->step[i].stage->run(e->step[i].cfg, c, pool, &notes, err);
-		if (rc == KV_OK)
-			tell(e, &e->step[i], round, &notes.report, say);
+		if (rc == KV_OK) {
+			tell(e, &e->step[i], round, &notes.remarks, 0, say);
+			tell(e, &e->step[i], round, &notes.report, e->step[i].verbose ? 0 : 1, say);
+		}
 		kv_notes_free(&notes);
 		if (rc != KV_OK)
 			kv_err_in(err, "%s", e->step[i].stage->usage.tool);

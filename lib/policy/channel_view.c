@@ -42,6 +42,29 @@ kv_group_queries_get(const struct kv_cache *c, const struct kv_turns *turns, uns
 	return KV_OK;
 }
 
+enum kv_status
+kv_group_attention(const struct kv_cache *c, const struct kv_turns *turns, unsigned layer, unsigned head, uint32_t last, double *received,
+	struct kv_err *err)
+{
+	const struct kv_list *l = kv_cache_list(c, layer, head);
+	uint32_t w = newest(c, layer, last), first = c->queries[layer].w - w, group = group_size(c);
+	float *keys = NULL, *rows = kv_block_new((size_t)KV_ROWS_AT_ONCE * l->n, sizeof *rows);
+	enum kv_status rc = rows ? kv_keys_turned(c, turns, layer, head, &keys, err) : kv_fail_mem(err, "attention");
+
+	memset(received, 0, l->n * sizeof *received);
+	for (uint32_t h = 0; h < group && rc == KV_OK; h++)
+		for (uint32_t i = 0; i < w && rc == KV_OK; i += KV_ROWS_AT_ONCE) {
+			uint32_t m = w - i < KV_ROWS_AT_ONCE ? w - i : KV_ROWS_AT_ONCE;
+
+			rc = kv_attention_rows(c, turns, layer, head * group + h, first + i, m, keys, rows, err);
+			for (size_t r = 0; r < (size_t)m * l->n && rc == KV_OK; r++)
+				received[r % l->n] += (double)rows[r];
+		}
+	kv_block_free(keys);
+	kv_block_free(rows);
+	return rc;
+}
+
 /* o [m][d_v] = the values from … to - 1 weighted by each of rows [m][n]. */
 static enum kv_status
 weigh(const struct kv_list *l, const float *rows, uint32_t m, uint32_t from, uint32_t to, float *o, struct kv_err *err)

@@ -14,6 +14,10 @@ struct kv_group_queries {
 enum kv_status kv_group_queries_get(const struct kv_cache *c, const struct kv_turns *turns, unsigned layer, unsigned head, uint32_t last,
 	struct kv_group_queries *out, struct kv_err *err);
 
+/* received [n] = the attention that each entry of the list gets from those queries, summed. K must be loaded. */
+enum kv_status kv_group_attention(const struct kv_cache *c, const struct kv_turns *turns, unsigned layer, unsigned head, uint32_t last,
+	double *received, struct kv_err *err);
+
 /*
  * out, a block [queries of the group][d_v]: what attention takes from the entries from … to - 1 for each of those queries, summed in f64
  * in slot order; the weights are those of the softmax over all entries. K and V must be loaded.

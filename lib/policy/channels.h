@@ -59,10 +59,25 @@ double kv_form_error(const double *form, unsigned d, const uint8_t *drop);
 unsigned kv_units_drop_by_error(const struct kv_units *u, const double *form, unsigned n, uint8_t *drop);
 
 /*
- * The least-squares map of rows x with Gram matrix g [d][d] and column sums [d]: dropped channels ~ a kept + b, a [dropped][kept], b [dropped],
- * both already as f16 keeps them; b makes up for what rounding did to a. A small ridge, so that any rows will do.
+ * Keys that are rebuilt: dropped channels as an affine map of the kept ones. Moments of the rows: g [d][d] = the sum of w x^T x, sum [d] of w x,
+ * weight of w.
  */
-enum kv_status kv_affine_fit(const double *g, const double *sum, size_t n, unsigned d, const uint8_t *drop, float *a, float *b,
-	struct kv_err *err);
+struct kv_moments {
+	unsigned d;
+	double *g, *sum, weight;
+};
+
+/*
+ * As kv_units_drop, for keys that will be rebuilt: greedily the unit whose loss adds least to the energy of queries eq times that of what
+ * a map of the remaining channels misses.
+ */
+enum kv_status kv_units_drop_by_missed(const struct kv_units *u, const struct kv_moments *m, const double *eq, unsigned n, uint8_t *drop,
+	unsigned *gone, struct kv_err *err);
+
+/*
+ * The least-squares map: dropped channels ~ a kept + b, a [dropped][kept], b [dropped], both already as f16 keeps them; b makes up for what
+ * rounding did to a. A small ridge, so that any rows will do.
+ */
+enum kv_status kv_affine_fit(const struct kv_moments *m, const uint8_t *drop, float *a, float *b, struct kv_err *err);
 
 #endif

@@ -26,7 +26,7 @@ official(uint64_t k, uint64_t window, uint64_t n, uint64_t beta, unsigned layer,
 static uint32_t
 kvpress(uint32_t k, uint32_t window, uint32_t n, int64_t beta, unsigned layer, unsigned layers, const char **remark)
 {
-	double least = (double)k / (double)beta, most = 2.0 * k - least;
+	double least = (double)k / (double)beta, most = 2.0 * k - least, step;
 
 	if (most >= n - window) {
 		most = n - window;
@@ -36,7 +36,8 @@ kvpress(uint32_t k, uint32_t window, uint32_t n, int64_t beta, unsigned layer, u
 		*remark = "pyramidkv: the smallest layer would not hold the window; all layers get the same";
 		return k;
 	}
-	return (uint32_t)rint(most - (layers > 1 ? layer * (most - least) / (layers - 1) : 0));
+	step = layers > 1 ? (most - least) / (layers - 1) : 0;
+	return (uint32_t)rint(most - layer * step);	/* halves appear and vanish with the rounding of the step */
 }
 
 static enum kv_status

@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/segments.h"
 #include "policy/plan.h"
+#include "stage/evict_codes.h"
 #include "stage/stage.h"
 #include "stage/tsv.h"
 #include "util/text.h"
@@ -20,6 +22,7 @@ enum {
 	KEY_POLICY,
 	KEY_SCORES,
 	KEY_KEEP_LIST,
+	KEY_REQUANT,
 	KEY_DRY_RUN,
 	KEY_LIST,
 };
@@ -37,6 +40,7 @@ static const struct kv_opt policy_options[] = {
 static const struct kv_opt options[] = {
 	{ "keep", 'k', "N|N%", "entries that stay in every layer and KV head" },
 	KV_POLICY_OPTION_LIST(OPTION_ROW)
+	{ "requant", KEY_REQUANT, NULL, "keys in codes: quantise anew what is left of groups that lose entries" },
 	{ "dry-run", KEY_DRY_RUN, NULL, "print the scores and what would stay instead of a snapshot" },
 	{ "list", KEY_LIST, NULL, "print all policies: name, citation, scope, needs, defaults" },
 	{ 0 },
@@ -59,7 +63,7 @@ struct evict {
 	bool budget_given;
 	char *scores_path, *keep_path;
 	struct kv_tsv *scores, *keep;
-	bool dry_run, list;
+	bool requant, dry_run, list;
 };
 
 static enum kv_status
@@ -139,6 +143,9 @@ option(void *cfg, int key, const char *arg, struct kv_err *err)
 	case 'k':
 		e->budget_given = true;
 		return kv_parse_amount("-k", arg, &e->opts.budget, err);
+	case KEY_REQUANT:
+		e->requant = true;
+		return KV_OK;
 	case KEY_DRY_RUN:
 		e->dry_run = true;
 		return KV_OK;
@@ -429,6 +436,20 @@ report(const struct evict *e, const struct kv_plan *p, const struct kv_cache *c,
 		kv_buf_printf(&notes->report, "kept %" PRIu64 " of %" PRIu64 " entries of all layers and heads\n", kept, of);
 }
 
+/* Scores that go by keys see what is left of them. */
+static void
+remark_keys(const struct evict *e, const struct kv_cache *c, struct kv_notes *notes)
+{
+	bool exact = true;
+
+	if (!e->policy || !(kv_policy_scorer(e->policy, &e->opts)->reads & KV_READS_K))
+		return;
+	for (size_t i = 0; i < n_lists(c); i++)
+		exact &= kv_rows_exact(&c->list[i].k);
+	if (!exact)
+		kv_buf_printf(&notes->remarks, "keys were pruned or quantised: scores are approximate\n");
+}
+
 static enum kv_status
 run(const void *cfg, struct kv_cache *c, struct kv_pool *pool, struct kv_notes *notes, struct kv_err *err)
 {
@@ -444,6 +465,7 @@ run(const void *cfg, struct kv_cache *c, struct kv_pool *pool, struct kv_notes *
 	if ((rc = make_plan(e, c, pool, &plan, err)) != KV_OK)
 		return rc;
 	report(e, plan, c, notes);
+	remark_keys(e, c, notes);
 	entries = kv_cache_entries(c);
 	notes->of = kv_cache_longest(c);
 	notes->kept = notes->of;
@@ -451,7 +473,7 @@ run(const void *cfg, struct kv_cache *c, struct kv_pool *pool, struct kv_notes *
 		print_plan(plan, c, &notes->text);
 		if (notes->text.failed)
 			rc = kv_fail_mem(err, "a text");
-	} else if ((rc = kv_plan_apply(plan, c, pool, err)) == KV_OK) {
+	} else if ((rc = kv_evict_apply(plan, c, pool, e->requant, &notes->remarks, err)) == KV_OK) {
 		/* The softmax behind them ran over entries that are gone. */
 		if (kv_cache_entries(c) < entries)
 			kv_cache_drop_sums(c);

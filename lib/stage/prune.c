@@ -21,7 +21,7 @@ static const struct kv_opt options[] = {
 	{ "recent", KEY_RECENT, "R", "the newest R entries stay whole (32)" },
 	{ "sinks", KEY_SINKS, "S", "the first S entries stay whole (0)" },
 	{ "last", KEY_LAST, "W", "queries that score (32)" },
-	{ "score", KEY_SCORE, "SCORE", "think, error, knorm or random (think)" },
+	{ "score", KEY_SCORE, "SCORE", "think, error, knorm, random (think); with --rebuild also rebuilt (the default there)" },
 	{ "score-keys", KEY_SCORE_KEYS, "all|pruned", "entries that score: all, or those that will be narrowed (all; error: pruned)" },
 	{ "random-seed", KEY_SEED, "N", "--score random: another lot (0)" },
 	{ "rounding", KEY_ROUNDING, "code|paper", "round the number dropped down, or the number kept (code)" },
@@ -75,7 +75,7 @@ choose_bool(const char *what, const char *arg, const char *no, const char *yes, 
 static enum kv_status
 option(void *cfg, int key, const char *arg, struct kv_err *err)
 {
-	static const char *const scores[] = { "think", "error", "knorm", "random", NULL };
+	static const char *const scores[] = { "think", "error", "rebuilt", "knorm", "random", NULL };
 	struct prune *p = cfg;
 	bool paper = false;
 	enum kv_status rc;
@@ -93,6 +93,7 @@ option(void *cfg, int key, const char *arg, struct kv_err *err)
 	case KEY_SEED:
 		return kv_parse_int("--random-seed", arg, 0, INT64_MAX, &p->seed, err);
 	case KEY_SCORE:
+		p->score_given = true;
 		return choose_word("--score", arg, scores, &p->score, err);
 	case KEY_SCOPE:
 		return choose_bool("--mask-scope", arg, "kvhead", "qhead", &p->per_query_head, err);
@@ -144,7 +145,11 @@ ready(void *cfg, struct kv_err *err)
 		return kv_fail(err, KV_EUSAGE, "--think: models break down above 0.6; --force does it all the same");
 	if (p->values && p->pairs)
 		return kv_fail(err, KV_EUSAGE, "--pairs and --rebuild go with keys: values have no rotary pairs");
-	if (p->values && (p->score == PRUNE_ERROR || p->score == PRUNE_KNORM))
+	if (p->rebuild && !p->score_given)
+		p->score = PRUNE_REBUILT;
+	if (!p->rebuild && p->score == PRUNE_REBUILT)
+		return kv_fail(err, KV_EUSAGE, "--score rebuilt goes with --rebuild alone");
+	if (p->values && p->score != PRUNE_THINK && p->score != PRUNE_RANDOM)
 		return kv_fail(err, KV_EUSAGE, "--what v takes --score think or random");
 	if (!p->keys_given)
 		p->narrowed_keys = p->score == PRUNE_ERROR;
@@ -158,16 +163,10 @@ output(const void *cfg)
 	return KV_WRITES_SNAPSHOT;
 }
 
-static bool
-wants_queries(const struct prune *p)
-{
-	return p->ratio_given && (p->score == PRUNE_THINK || p->score == PRUNE_ERROR);
-}
-
 static unsigned
 needs(const void *cfg)
 {
-	return wants_queries(cfg) ? KV_NEEDS_LAST : 0;
+	return prune_wants_queries(cfg) ? KV_NEEDS_LAST : 0;
 }
 
 static uint32_t
@@ -175,7 +174,7 @@ queries(const void *cfg)
 {
 	const struct prune *p = cfg;
 
-	return wants_queries(p) ? (uint32_t)p->last : 0;
+	return prune_wants_queries(p) ? (uint32_t)p->last : 0;
 }
 
 static size_t
@@ -194,7 +193,7 @@ check_queries(const struct prune_scene *s, struct kv_err *err)
 
 	for (size_t i = 0; i < n_lists(c); i++)
 		due |= c->list[i].n > (uint64_t)s->how->recent + (uint64_t)s->how->sinks;
-	if (!due || !s->n_drop || !wants_queries(s->how))
+	if (!due || !s->n_drop || !prune_wants_queries(s->how))
 		return KV_OK;
 	if (want > c->state.consumed)
 		want = c->state.consumed;

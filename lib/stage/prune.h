@@ -7,7 +7,7 @@
 #include "policy/rows.h"
 #include "stage/stage.h"
 
-enum prune_score { PRUNE_THINK, PRUNE_ERROR, PRUNE_KNORM, PRUNE_RANDOM };
+enum prune_score { PRUNE_THINK, PRUNE_ERROR, PRUNE_REBUILT, PRUNE_KNORM, PRUNE_RANDOM };
 
 struct prune {				/* the command line */
 	bool ratio_given;
@@ -15,6 +15,7 @@ struct prune {				/* the command line */
 	enum kv_rounding rounding;
 	int score;			/* enum prune_score */
 	int64_t recent, sinks, last, seed;
+	bool score_given;
 	bool keys_given, narrowed_keys;	/* --score-keys: of the narrowed entries alone */
 	bool per_query_head, pairs, rebuild, values, reuse, requant, report, force;
 };
@@ -39,6 +40,12 @@ struct prune_scene {
 	unsigned n_drop;		/* channels that go */
 	struct prune_plan *plan;	/* [n_layers * n_heads_kv] */
 };
+
+static inline bool
+prune_wants_queries(const struct prune *p)
+{
+	return p->ratio_given && p->score != PRUNE_KNORM && p->score != PRUNE_RANDOM;
+}
 
 static inline struct kv_rows *
 prune_rows(const struct prune_scene *s, size_t list)

@@ -158,40 +158,74 @@ drop_by_error(struct choice *x, struct kv_err *err)
 	return rc;
 }
 
-/* g [d][d] and sum [d] of the rows that will be narrowed, before RoPE. */
+/*
+ * What an entry counts for when a map is fitted: half for being there, half by the attention it got from the recorded queries. Rows that are
+ * much looked at come out better, and all others at most a little worse.
+ */
 static enum kv_status
-moments(const struct choice *x, unsigned d, double *g, double *sum, struct kv_err *err)
+weights(const struct choice *x, double *w, struct kv_err *err)
+{
+	uint32_t n = x->p->to - x->p->from;
+	double sum = 0;
+	enum kv_status rc;
+
+	if ((rc = kv_group_attention(x->s->cache, x->s->turns, x->layer, x->head, (uint32_t)x->s->how->last, w, err)) != KV_OK)
+		return rc;
+	for (uint32_t r = x->p->from; r < x->p->to; r++)
+		sum += w[r];
+	for (uint32_t r = x->p->from; r < x->p->to; r++)
+		w[r] = sum > 0 ? 0.5 + 0.5 * w[r] * n / sum : 1;
+	return KV_OK;
+}
+
+/* Of the rows that will be narrowed, before RoPE. */
+static enum kv_status
+moments(const struct choice *x, struct kv_moments *m, struct kv_err *err)
 {
 	enum { AT_A_TIME = 64 };
-	float *row = kv_array_new(AT_A_TIME, d * sizeof *row);
+	unsigned d = m->d;
+	float *rows = kv_array_new(AT_A_TIME, d * sizeof *rows);
+	double *w = kv_array_new(x->list->n, sizeof *w);
+	enum kv_status rc = rows && w ? weights(x, w, err) : kv_fail_mem(err, "keys");
 
-	if (!row)
-		return kv_fail_mem(err, "keys");
-	for (uint32_t first = x->p->from; first < x->p->to; first += AT_A_TIME) {
+	for (uint32_t first = x->p->from; first < x->p->to && rc == KV_OK; first += AT_A_TIME) {
 		uint32_t n = x->p->to - first < AT_A_TIME ? x->p->to - first : AT_A_TIME;
 
 		for (uint32_t r = 0; r < n; r++) {
-			kv_rows_get(&x->list->k, first + r, row + (size_t)r * d);
-			for (unsigned j = 0; j < d; j++)
-				sum[j] += (double)row[(size_t)r * d + j];
+			float *row = rows + (size_t)r * d, root = (float)sqrt(w[first + r]);
+
+			kv_rows_get(&x->list->k, first + r, row);
+			for (unsigned j = 0; j < d; j++) {
+				m->sum[j] += w[first + r] * (double)row[j];
+				row[j] *= root;
+			}
+			m->weight += w[first + r];
 		}
-		kv_gram_add(g, row, n, d, d);
+		kv_gram_add(m->g, rows, n, d, d);
 	}
-	free(row);
-	return KV_OK;
+	free(w);
+	free(rows);
+	return rc;
+}
+
+static enum kv_status
+drop_by_missed(struct choice *x, const struct kv_moments *m, struct kv_err *err)
+{
+	double eq[KVS_MAX_DIM] = { 0 };
+	unsigned gone;
+	enum kv_status rc = energy_queries(x, true, eq, err);
+
+	return rc == KV_OK ? kv_units_drop_by_missed(&x->units, m, eq, x->s->n_drop, x->drop, &gone, err) : rc;
 }
 
 /* The map of the rows that will be narrowed, as kv_mask_set_map takes it. */
 static enum kv_status
-fit_map(const struct choice *x, struct kv_mask *mask, struct kv_err *err)
+fit_map(const struct choice *x, const struct kv_moments *m, struct kv_mask *mask, struct kv_err *err)
 {
-	unsigned d = mask->d, t = mask->n_kept, gone = d - t;
-	double *g = kv_array_new((size_t)d * d, sizeof *g), sum[KVS_MAX_DIM] = { 0 };
+	unsigned t = mask->n_kept, gone = mask->d - t;
 	float *a = kv_array_new((size_t)gone * t, sizeof *a), *map = kv_array_new((size_t)gone * (t + 1), sizeof *map), b[KVS_MAX_DIM];
-	enum kv_status rc = g && a && map ? moments(x, d, g, sum, err) : kv_fail_mem(err, "a map");
+	enum kv_status rc = a && map ? kv_affine_fit(m, x->drop, a, b, err) : kv_fail_mem(err, "a map");
 
-	if (rc == KV_OK)
-		rc = kv_affine_fit(g, sum, x->p->to - x->p->from, d, x->drop, a, b, err);
 	for (unsigned i = 0; i < gone && rc == KV_OK; i++) {
 		memcpy(map + (size_t)i * (t + 1), a + (size_t)i * t, t * sizeof *map);
 		map[(size_t)i * (t + 1) + t] = b[i];
@@ -200,7 +234,6 @@ fit_map(const struct choice *x, struct kv_mask *mask, struct kv_err *err)
 		rc = kv_mask_set_map(mask, KVS_F16, map, err);
 	free(map);
 	free(a);
-	free(g);
 	return rc;
 }
 
@@ -211,27 +244,46 @@ map_pays(const struct choice *x, unsigned kept)
 	return (uint64_t)(x->p->to - x->p->from) * kvs_dtype_size(x->list->k.dtype) > ((uint64_t)kept + 1) * 2;
 }
 
+/* x->drop is made: the mask, and the map if there is to be one. */
+static enum kv_status
+make_mask(struct choice *x, const struct kv_moments *m, struct kv_err *err)
+{
+	const struct prune *how = x->s->how;
+	uint8_t bits[KVS_MAX_DIM / 8] = { 0 };
+	unsigned gone = 0;
+	enum kv_status rc;
+
+	for (unsigned j = 0; j < x->units.d; j++) {
+		bits[j / 8] |= (uint8_t)(!x->drop[j] << j % 8);
+		gone += x->drop[j];
+	}
+	x->p->idle = !gone ? PRUNE_NO_CHANNEL : how->rebuild && !map_pays(x, x->units.d - gone) ? PRUNE_NO_GAIN : PRUNE_BUSY;
+	if (x->p->idle || (rc = kv_mask_new(&x->s->cache->geom, x->layer, how->values, bits, &x->p->mask, err)) != KV_OK)
+		return x->p->idle ? KV_OK : rc;
+	return how->rebuild ? fit_map(x, m, x->p->mask, err) : KV_OK;
+}
+
 static enum kv_status
 new_mask(struct choice *x, struct kv_err *err)
 {
 	const struct prune *how = x->s->how;
-	const struct kvs_geom *g = &x->s->cache->geom;
-	unsigned d = how->values ? g->d_v : g->d_k, gone = 0;
-	uint8_t bits[KVS_MAX_DIM / 8] = { 0 };
-	enum kv_status rc;
+	unsigned d = how->values ? x->s->cache->geom.d_v : x->s->cache->geom.d_k;
+	struct kv_moments m = { .d = d };
+	enum kv_status rc = KV_OK;
 
 	kv_units_pairs(&x->units, d, how->pairs ? rope_of(x->s->cache, x->layer) : NULL);
-	rc = how->score == PRUNE_ERROR ? drop_by_error(x, err) : drop_by_energy(x, err);
-	if (rc != KV_OK)
-		return rc;
-	for (unsigned j = 0; j < d; j++) {
-		bits[j / 8] |= (uint8_t)(!x->drop[j] << j % 8);
-		gone += x->drop[j];
+	if (how->rebuild) {
+		m.g = kv_array_new((size_t)d * d, sizeof *m.g);
+		m.sum = kv_array_new(d, sizeof *m.sum);
+		rc = m.g && m.sum ? moments(x, &m, err) : kv_fail_mem(err, "a map");
 	}
-	x->p->idle = !gone ? PRUNE_NO_CHANNEL : how->rebuild && !map_pays(x, d - gone) ? PRUNE_NO_GAIN : PRUNE_BUSY;
-	if (x->p->idle || (rc = kv_mask_new(g, x->layer, how->values, bits, &x->p->mask, err)) != KV_OK)
-		return rc;
-	return how->rebuild ? fit_map(x, x->p->mask, err) : KV_OK;
+	if (rc == KV_OK)
+		rc = how->score == PRUNE_REBUILT ? drop_by_missed(x, &m, err) : how->score == PRUNE_ERROR ? drop_by_error(x, err) : drop_by_energy(x, err);
+	if (rc == KV_OK)
+		rc = make_mask(x, &m, err);
+	free(m.g);
+	free(m.sum);
+	return rc;
 }
 
 /* Looks for the mask that was used last: the rows behind it are those that go under it now. */

@@ -248,7 +248,7 @@ kv_prune_tell(const struct prune_scene *s, struct kv_notes *notes)
 	uint64_t stale = s->cache->state.consumed ? kv_queries_stale(s->cache) : 0;
 	char text[80];
 
-	if (stale && how->ratio_given && (how->score == PRUNE_THINK || how->score == PRUNE_ERROR))
+	if (stale && prune_wants_queries(how))
 		kv_buf_printf(&notes->remarks, "queries are stale by %" PRIu64 " tokens\n", stale);
 	snprintf(text, sizeof text, "no more than %" PRId64 " entries", how->recent + how->sinks);
 	tell_idle(s, PRUNE_SHORT, how->reuse ? "nothing came since" : text, &notes->remarks);

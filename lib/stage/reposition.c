@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/segments.h"
 #include "stage/stage.h"
 #include "stage/tsv.h"
 #include "util/text.h"
@@ -254,6 +255,23 @@ check_list(const struct kv_cache *c, const struct moves *m, size_t list, struct 
 	return KV_OK;
 }
 
+/* Keys that were turned stand where they stand. */
+static enum kv_status
+check_baked(const struct kv_cache *c, const struct moves *m, size_t list, struct kv_err *err)
+{
+	const struct kv_list *l = &c->list[list];
+	unsigned layer = (unsigned)(list / c->geom.n_heads_kv), head = (unsigned)(list % c->geom.n_heads_kv);
+
+	for (size_t k = 0; k < l->k.n_seg; k++) {
+		const struct kv_segment *s = &l->k.seg[k];
+
+		for (uint32_t i = s->first; s->rotated && i < s->first + s->n; i++)
+			if (m->pos[list][i] != l->pos[i])
+				return kv_fail_baked(&c->geom, layer, head, s->mask, err);
+	}
+	return KV_OK;
+}
+
 static enum kv_status
 check_moves(const struct kv_cache *c, const struct moves *m, struct kv_err *err)
 {
@@ -263,7 +281,7 @@ check_moves(const struct kv_cache *c, const struct moves *m, struct kv_err *err)
 	if (m->next < 0 || m->next > INT32_MAX)
 		return kv_fail(err, KV_EFIT, "the next token would stand at %" PRId64 ", outside of 0 to 2147483647", m->next);
 	for (size_t i = 0; i < n_lists(c); i++)
-		if ((rc = check_list(c, m, i, err)) != KV_OK)
+		if ((rc = check_list(c, m, i, err)) != KV_OK || (rc = check_baked(c, m, i, err)) != KV_OK)
 			return rc;
 	for (unsigned l = 0; l < c->geom.n_layers; l++)
 		if (c->queries[l].w && c->queries[l].pos[0] + by < INT32_MIN)

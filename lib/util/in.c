@@ -4,17 +4,26 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "util/text.h"
 
+struct kv_map {
+	uint8_t *p;
+	size_t n;
+	atomic_uint sharers;
+};
+
 struct kv_in {
 	int fd;			/* -1: memory */
 	bool own;		/* close fd at the end */
-	const uint8_t *mem;
+	struct kv_map *map;	/* what mem is, if it is a file */
+	const uint8_t *mem;	/* NULL: read fd */
 	size_t mem_len;
 	uint64_t offset;
 	char name[160];
@@ -67,7 +76,7 @@ kv_in_mem(const char *name, const void *data, size_t n, struct kv_in **out, stru
 	enum kv_status rc = make(name, -1, out, err);
 
 	if (rc == KV_OK) {
-		(*out)->mem = data;
+		(*out)->mem = n ? data : (const void *)"";
 		(*out)->mem_len = n;
 	}
 	return rc;
@@ -86,9 +95,70 @@ kv_in_adopt(int fd, const char *name, struct kv_in **out, struct kv_err *err)
 void
 kv_in_close(struct kv_in *in)
 {
-	if (in && in->own)
+	if (!in)
+		return;
+	kv_map_drop(in->map);
+	if (in->own)
 		close(in->fd);
 	free(in);
+}
+
+void
+kv_in_map(struct kv_in *in)
+{
+	struct kv_map *m;
+	struct stat st;
+	void *p;
+
+	/* What others may read on from, such as standard input, must be read. */
+	if (!in->own || in->mem || in->offset || fstat(in->fd, &st) || !S_ISREG(st.st_mode) || st.st_size <= 0 ||
+	    (uintmax_t)st.st_size > SIZE_MAX || !(m = malloc(sizeof *m)))
+		return;
+	if ((p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, in->fd, 0)) == MAP_FAILED) {
+		free(m);
+		return;
+	}
+	madvise(p, (size_t)st.st_size, MADV_SEQUENTIAL);
+	m->p = p;
+	m->n = (size_t)st.st_size;
+	atomic_init(&m->sharers, 1);
+	in->map = m;
+	in->mem = m->p;
+	in->mem_len = m->n;
+}
+
+struct kv_map *
+kv_map_share(struct kv_map *m)
+{
+	atomic_fetch_add(&m->sharers, 1);
+	return m;
+}
+
+struct kv_map *
+kv_in_share(const struct kv_in *in)
+{
+	return in->map ? kv_map_share(in->map) : NULL;
+}
+
+void
+kv_map_drop(struct kv_map *m)
+{
+	if (!m || atomic_fetch_sub(&m->sharers, 1) > 1)
+		return;
+	munmap(m->p, m->n);
+	free(m);
+}
+
+const uint8_t *
+kv_in_view(struct kv_in *in, size_t n)
+{
+	const uint8_t *p = in->mem;
+
+	if (!p || n > in->mem_len - (size_t)in->offset)
+		return NULL;
+	p += in->offset;
+	in->offset += n;
+	return p;
 }
 
 const char *
@@ -132,7 +202,7 @@ kv_in_read(struct kv_in *in, void *dst, size_t n, size_t *got, struct kv_err *er
 {
 	size_t have = 0;
 
-	if (in->fd < 0)
+	if (in->mem)
 		return read_mem(in, dst, n, got);
 	while (have < n) {
 		ssize_t r = read(in->fd, (char *)dst + have, n - have);

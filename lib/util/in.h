@@ -10,6 +10,7 @@
 #include "util/mem.h"
 
 struct kv_in;
+struct kv_map;	/* a mapped file; it stays as long as somebody shares it */
 
 /* path NULL or "-": standard input. */
 enum kv_status kv_in_open(const char *path, struct kv_in **out, struct kv_err *err);
@@ -26,6 +27,18 @@ uint64_t kv_in_offset(const struct kv_in *in);	/* bytes read so far */
 
 /* Reads until n bytes are there or the input ends; *got says how many. Only a failing read() is an error. */
 enum kv_status kv_in_read(struct kv_in *in, void *dst, size_t n, size_t *got, struct kv_err *err);
+/*
+ * From here on a regular file that was opened by its path is read in place: kv_in_view gives its bytes without a copy. Does nothing where
+ * that cannot be. A file that shrinks meanwhile ends the process with SIGBUS (kv_out_catch_signals has it explained).
+ */
+void kv_in_map(struct kv_in *in);
+/* The next n bytes, valid while the input is open; NULL: read them. */
+const uint8_t *kv_in_view(struct kv_in *in, size_t n);
+/* Keeps what kv_in_view gives valid until it is dropped, by any thread; NULL: not a mapped file. */
+struct kv_map *kv_in_share(const struct kv_in *in);
+struct kv_map *kv_map_share(struct kv_map *m);
+void kv_map_drop(struct kv_map *m);	/* takes NULL */
+
 /* Appends all that is left. */
 enum kv_status kv_in_rest(struct kv_in *in, struct kv_buf *out, struct kv_err *err);
 

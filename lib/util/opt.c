@@ -101,11 +101,12 @@ note_option(struct kv_args *a, int key, int which)
 {
 	struct parser *w = a->priv;
 	const struct kv_opt *o = which >= 0 ? w->row[which] : find_short(a->usage, key);
-	bool joined = optarg && arg_optional(o), good;
 	char letter[2] = { (char)key, 0 };
 	struct kv_buf b = { 0 };
+	bool joined, good;
 
 	assert(o);	/* getopt knows no other letters than those of the tables */
+	joined = optarg && arg_optional(o);
 	for (const int *s = a->silent; s && *s; s++)
 		if (*s == key)
 			return true;
@@ -128,8 +129,9 @@ kv_args_next(struct kv_args *a, int *key, const char **arg, struct kv_err *err)
 		return KV_END;
 	if (c == ':')
 		return kv_fail(err, KV_EUSAGE, "%s needs an argument", kv_quote(q, sizeof q, word, strlen(word)));
-	if (c == '?' && is_short(optopt) && word[1] != '-')
-		return kv_fail(err, KV_EUSAGE, "there is no option -%c", optopt);
+	/* A letter, of which getopt says the signed char; in the middle of a word that is not `word` yet. */
+	if (c == '?' && optopt && !find_short(a->usage, optopt))
+		return kv_fail(err, KV_EUSAGE, "there is no option -%s", kv_quote(q, sizeof q, &(char){ (char)optopt }, 1));
 	if (c == '?' && optopt)
 		return kv_fail(err, KV_EUSAGE, "%s takes no argument", kv_quote(q, sizeof q, word, strcspn(word, "=")));
 	if (c == '?')

@@ -1,5 +1,5 @@
 /* Output that appears whole or not at all. */
-#define _GNU_SOURCE	/* F_SETPIPE_SZ */
+#define _GNU_SOURCE	/* F_SETPIPE_SZ, program_invocation_short_name */
 #include "util/out.h"
 
 #include <errno.h>
@@ -44,6 +44,23 @@ on_signal(int sig)
 	raise(sig);
 }
 
+/* A file that is mapped, a snapshot or a model, was made shorter by somebody: its pages behind the new end are gone. */
+static void
+on_bus_error(int sig)
+{
+	static const char text[] = ": a file that is being read has become shorter\n";
+	ssize_t said;
+
+	(void)sig;
+	for (int i = 0; i < MAX_TEMP; i++)
+		if (temps[i])
+			unlink(temps[i]);
+	said = write(STDERR_FILENO, program_invocation_short_name, strlen(program_invocation_short_name));
+	said = write(STDERR_FILENO, text, sizeof text - 1);
+	(void)said;
+	_exit(1);	/* KV_EIO */
+}
+
 void
 kv_out_catch_signals(void)
 {
@@ -51,6 +68,7 @@ kv_out_catch_signals(void)
 	struct sigaction sa = { .sa_handler = on_signal }, old;
 
 	signal(SIGPIPE, SIG_DFL);
+	signal(SIGBUS, on_bus_error);
 	sigemptyset(&sa.sa_mask);
 	for (size_t i = 0; i < sizeof sigs / sizeof sigs[0]; i++)
 		/* What the caller ignores stays ignored (nohup). */

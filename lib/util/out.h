@@ -37,7 +37,10 @@ enum kv_status kv_out_commit(struct kv_out *o, struct kv_err *err);
 /* Removes the temporary file. What was buffered for standard output is dropped. Takes NULL. */
 void kv_out_abort(struct kv_out *o);
 
-/* At the start of every tool: SIGINT, SIGTERM and SIGHUP remove temporary files and then end the process as they would have. */
+/*
+ * At the start of every tool: SIGINT, SIGTERM and SIGHUP remove temporary files and then end the process as they would have; SIGBUS, which
+ * says that a mapped file has become shorter, ends it with a message and status 1.
+ */
 void kv_out_catch_signals(void);
 
 /* Writes all or fails; EPIPE ends the process by SIGPIPE even where the caller had ignored it. */

@@ -11,15 +11,26 @@
 #include "util/json.h"
 #include "util/le.h"
 
-enum { INDEX_ENTRY = 32, ENDS_BYTES = KVS_HEADER + 64 };
+enum { INDEX_ENTRY = 32, ENDS_BYTES = KVS_HEADER + 64, PER_THREAD = 2, MOST_BYTES = 1 << 24 };
+
+/* A frame that waits to be looked at; all that wait are unpacked at once, on the pool. */
+struct waiting {
+	struct kvs_frame f;
+	uint8_t *block;			/* the payload, unless it is part of the input */
+	uint8_t *unpacked;		/* block [raw_len]; NULL: it came as it is */
+	enum kv_status rc;
+	struct kv_err err;
+};
 
 struct pass {
 	struct kv_survey *s;
 	struct kvs_check *check;
 	struct kvs_digest *observed;
-	const uint8_t *raw;		/* the payload in hand, decoded: in place, or in scratch */
-	uint8_t *scratch;		/* block [cap] */
-	size_t cap;
+	struct kv_pool *pool;
+	struct waiting *queue;		/* [cap] */
+	size_t n, cap;
+	uint64_t bytes;			/* of those that wait, unpacked */
+	const uint8_t *raw;		/* the payload in hand, decoded */
 	uint64_t offset;		/* of the frame in hand, from the prologue */
 	struct kv_buf index;		/* what an iNDX frame must say by now */
 };
@@ -38,23 +49,20 @@ aligned(uint64_t n)
 	return (n + KVS_ALIGN - 1) / KVS_ALIGN * KVS_ALIGN;
 }
 
-static enum kv_status
-decode(struct pass *p, const struct kvs_frame *f, struct kv_err *err)
+static void
+unpack(void *arg, size_t item, unsigned thread)
 {
-	size_t n = (size_t)f->head.raw_len;
+	struct waiting *q = (struct waiting *)arg + item;
+	const struct kvs_head *h = &q->f.head;
 
-	p->raw = f->payload;
-	if (f->head.codec == KVS_CODEC_RAW)
-		return KV_OK;
-	if (n > p->cap) {
-		kv_block_free(p->scratch);
-		p->cap = 0;
-		if (!(p->scratch = kv_block_new(n, 1)))
-			return kv_fail_mem(err, "a frame");
-		p->cap = n;
-	}
-	p->raw = p->scratch;
-	return kvs_decode(f, p->scratch, err);
+	(void)thread;
+	q->rc = KV_OK;
+	if (h->codec == KVS_CODEC_RAW || !kvs_is_known(h->type) || kvs_frame_readable(h, NULL) != KV_OK)
+		return;
+	if (!(q->unpacked = kv_block_new((size_t)h->raw_len, 1)))
+		q->rc = kv_fail_mem(&q->err, "a frame");
+	else
+		q->rc = kvs_decode(&q->f, q->unpacked, &q->err);
 }
 
 /*
@@ -239,6 +247,10 @@ see_payload(struct pass *p, const struct kvs_head *h, struct kv_err *err)
 	case KVS_CMSK:
 		p->s->bytes[KV_BYTES_MASKS] += n;
 		return see_mask(p, h, err);
+	case KVS_CMAP:
+		p->s->bytes[KV_BYTES_MASKS] += n;
+		p->s->n_maps++;
+		return KV_OK;
 	case KVS_QUNT:
 		p->s->bytes[KV_BYTES_SCALES] += n;
 		return KV_OK;
@@ -275,18 +287,25 @@ is_observation(uint32_t type)
 }
 
 static enum kv_status
-see_frame(struct pass *p, const struct kvs_frame *f, struct kv_err *err)
+see_frame(struct pass *p, const struct waiting *q, struct kv_err *err)
 {
-	const struct kvs_head *h = &f->head;
+	const struct kvs_head *h = &q->f.head;
 	char name[80];
 	enum kv_status rc = kvs_frame_readable(h, err);
+
+	if (q->rc != KV_OK) {
+		if (err)
+			*err = q->err;
+		return q->rc;
+	}
+	p->raw = q->unpacked ? q->unpacked : q->f.payload;
 
 	if (rc != KV_OK && !kvs_is_ancillary(h->type))
 		return rc;
 	if (rc != KV_OK || !kvs_is_known(h->type)) {
 		/* Not for us to read; whether it may stand here the checker knows. */
 		rc = kvs_check_frame(p->check, h, NULL, 0, err);
-	} else if ((rc = decode(p, f, err)) == KV_OK && (rc = kvs_check_frame(p->check, h, p->raw, (size_t)h->raw_len, err)) == KV_OK) {
+	} else if ((rc = kvs_check_frame(p->check, h, p->raw, (size_t)h->raw_len, err)) == KV_OK) {
 		if ((rc = see_payload(p, h, err)) != KV_OK)
 			kv_err_in(err, "%s", kvs_frame_name(name, sizeof name, h));
 	}
@@ -297,6 +316,40 @@ see_frame(struct pass *p, const struct kvs_frame *f, struct kv_err *err)
 	p->offset += KVS_HEADER + aligned(h->enc_len);
 	p->s->total += KVS_HEADER + aligned(h->raw_len);
 	return rc;
+}
+
+/* Everything that waits, in order. */
+static enum kv_status
+see_waiting(struct pass *p, struct kv_err *err)
+{
+	enum kv_status rc = KV_OK;
+
+	kv_pool_run(p->pool, p->n, unpack, p->queue);
+	for (size_t i = 0; i < p->n; i++) {
+		struct waiting *q = &p->queue[i];
+
+		if (rc == KV_OK)
+			rc = see_frame(p, q, err);
+		kv_block_free(q->block);
+		kv_block_free(q->unpacked);
+	}
+	p->n = 0;
+	p->bytes = 0;
+	return rc;
+}
+
+static enum kv_status
+take_frame(struct pass *p, const struct kvs_frame *f, struct kv_err *err)
+{
+	struct waiting *q = &p->queue[p->n++];
+
+	*q = (struct waiting){ .f = *f };
+	if (f->block) {
+		q->block = *f->block;
+		*f->block = NULL;
+	}
+	p->bytes += f->head.raw_len;
+	return p->n == p->cap || p->bytes > MOST_BYTES ? see_waiting(p, err) : KV_OK;
 }
 
 static void
@@ -357,30 +410,40 @@ finish(struct pass *p, struct kvs_reader *r, struct kv_err *err)
 }
 
 enum kv_status
-kv_survey_read(struct kvs_reader *r, struct kv_survey **out, struct kv_err *err)
+kv_survey_read(struct kvs_reader *r, struct kv_pool *pool, struct kv_survey **out, struct kv_err *err)
 {
-	struct pass p = { .s = calloc(1, sizeof *p.s), .check = kvs_check_new(), .observed = kvs_digest_new(), .offset = KVS_PROLOGUE };
+	struct pass p = { .s = calloc(1, sizeof *p.s), .check = kvs_check_new(), .observed = kvs_digest_new(), .pool = pool, .offset = KVS_PROLOGUE };
 	struct kvs_frame f;
-	enum kv_status rc;
+	struct kv_err late;
+	enum kv_status rc, ended;
 
-	if (!p.s || !p.check || !p.observed) {
+	p.cap = kv_pool_threads(pool) > 1 ? (size_t)PER_THREAD * kv_pool_threads(pool) : 1;
+	p.queue = kv_array_new(p.cap, sizeof *p.queue);
+	if (!p.s || !p.check || !p.observed || !p.queue) {
 		rc = kv_fail_mem(err, "a survey");
 		goto out;
 	}
 	p.s->pairs = true;
 	p.s->first_pos = INT32_MAX;
-	while ((rc = kvs_reader_next(r, &f, err)) == KV_OK)
-		if ((rc = see_frame(&p, &f, err)) != KV_OK)
+	kvs_reader_give(r, true);
+	while ((ended = kvs_reader_next(r, &f, &late)) == KV_OK)
+		if ((rc = take_frame(&p, &f, err)) != KV_OK)
 			goto out;
+	/* What is wrong with a frame that waits comes before what is wrong behind it. */
+	if ((rc = see_waiting(&p, err)) != KV_OK)
+		goto out;
+	if ((rc = ended) != KV_END && err)
+		*err = late;
 	if (rc == KV_END && (rc = finish(&p, r, err)) == KV_OK) {
 		*out = p.s;
 		p.s = NULL;
 	}
 out:
+	kvs_reader_give(r, false);
 	kv_survey_free(p.s);
 	kvs_check_free(p.check);
 	kvs_digest_free(p.observed);
-	kv_block_free(p.scratch);
+	free(p.queue);
 	kv_buf_free(&p.index);
 	return rc;
 }

@@ -265,7 +265,7 @@ print_channels(const struct kv_survey *s, struct kv_print *p)
 	if (s->n_masks) {
 		label(p, "channels");
 		kv_buf_printf(&p->buf, "%u to %u kept in %s rows; %s\n", s->kept_min, s->kept_max, grouped(a, s->rows_pruned),
-			s->pairs ? "pairs whole, positions can move" : "positions baked in");
+			s->pairs ? s->n_maps ? "pairs whole, the others rebuilt" : "pairs whole, positions can move" : "positions baked in");
 	}
 	if (s->rows_k || s->rows_v) {
 		label(p, "codes");

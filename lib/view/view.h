@@ -53,6 +53,7 @@ struct kv_survey {
 	uint64_t rows_pruned, rows_baked;	/* rows of K or V under a channel mask; keys with their positions baked in */
 	uint32_t n_masks, kept_min, kept_max;	/* channels that the masks leave */
 	bool pairs;				/* all masks of keys keep rotary pairs whole */
+	uint32_t n_maps;			/* masks whose dropped channels can be rebuilt */
 	uint32_t bits_k, bits_v, group, residual;	/* of rows stored as codes */
 	uint64_t rows_k, rows_v;
 	uint64_t odd_rows;		/* rows of K or V with a NaN or an infinity in them */
@@ -70,8 +71,8 @@ struct kv_survey {
 
 const char *kv_seen_name(enum kv_seen what);
 
-/* After kvs_reader_begin: reads to the end of the snapshot, decodes and checks everything. */
-enum kv_status kv_survey_read(struct kvs_reader *r, struct kv_survey **out, struct kv_err *err);
+/* After kvs_reader_begin: reads to the end of the snapshot, decodes on the pool (NULL = here) and checks everything. */
+enum kv_status kv_survey_read(struct kvs_reader *r, struct kv_pool *pool, struct kv_survey **out, struct kv_err *err);
 void kv_survey_free(struct kv_survey *s);
 
 /* The page for people. name: of the input, for the headline. */

@@ -2,7 +2,7 @@
  * Speed of the kernels and of the whole model at every level that this processor has: figures, and ratios that mean something on a machine that
  * nobody knows, with the bounds they are held to. One thread, CPU time.
  *
- *	bench [MODEL.gguf [COMMIT]]
+ *	bench COMMIT [MODEL.gguf]
  */
 #define _DEFAULT_SOURCE
 #include "bench.h"
@@ -100,7 +100,7 @@ main(int argc, char **argv)
 		return 1;
 	openblas_set_num_threads(1);
 	print_processor();
-	printf("compiler %s\ncommit %s\n", __VERSION__, argc > 2 ? argv[2] : "unknown");
+	printf("compiler %s\ncommit %s\n", __VERSION__, argc > 1 ? argv[1] : "unknown");
 	if (getloadavg(&load, 1) == 1 && load > 0.5)
 		printf("others were using the machine: load %.1f\n", load);
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -108,8 +108,8 @@ main(int argc, char **argv)
 			continue;
 		printf("\n%s\n", ops->level);
 		bench_kernels(ops);
-		if (argc > 1)
-			bench_model(ops, argv[1], ops == best);
+		if (argc > 2)
+			bench_model(ops, argv[2], ops == best);
 		last = ops;
 	}
 	return 0;

@@ -29,7 +29,7 @@ void bench_print(const struct figure *f);
 float bench_random(void);	/* in [-1, 1) */
 void *bench_alloc(size_t n, size_t size);	/* or the end of the program */
 
-/* Every kernel of a level; those of the whole model in the file; seconds of long ones only where asked for. */
+/* Every kernel of a level; the whole model in the file, 8,192 tokens of it only where asked for. */
 void bench_kernels(const struct kv_ops *ops);
 void bench_model(const struct kv_ops *ops, const char *path, bool longest);
 

@@ -7,7 +7,7 @@
 
 #include "model/forward.h"
 
-enum { BATCH = 512, DECODED = 16, STREAM = 96 << 20 };
+enum { BATCH = 512, DECODED = 4, STREAM = 96 << 20 };
 
 struct rig {
 	struct kv_model *m;
@@ -124,7 +124,7 @@ bench_decode(struct rig *r)
 		double rate, token;
 
 		fill(r);
-		bench_in_turn(job, 2, 5);
+		bench_in_turn(job, 2, 15);
 		token = job[0].best / DECODED;
 		rate = bytes / token / (STREAM / job[1].best);
 		snprintf(what, sizeof what, "decoding behind %zu entries", r->depth);

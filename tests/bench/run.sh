@@ -8,4 +8,4 @@ processor=$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n 1 | tr -cs
 commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
 git diff --quiet HEAD -- lib 2>/dev/null || commit=$commit-changed
 mkdir -p "$folder"
-"$bench" ${KV_MODEL:+"$KV_MODEL"} ${KV_MODEL:+"$commit"} | tee "$folder/${processor:-unknown}-$commit.txt"
+"$bench" "$commit" ${KV_MODEL:+"$KV_MODEL"} | tee "$folder/${processor:-unknown}-$commit.txt"

@@ -28,7 +28,9 @@ pipelines() {
 		echo "error pairs $r|kv-prune -q -f --think $r --score error --pairs"
 		echo "sinks $r|kv-prune -q -f --think $r --rounding paper --sinks 4"
 		echo "rebuild $r|kv-prune -q -f --think $r --rebuild --sinks 4"
-		echo "rebuild error $r|kv-prune -q -f --think $r --rebuild --sinks 4 --score error"
+		echo "rebuild, no sinks $r|kv-prune -q -f --think $r --rebuild"
+		echo "rebuild by think $r|kv-prune -q -f --think $r --rebuild --sinks 4 --score think"
+		echo "rebuild by error $r|kv-prune -q -f --think $r --rebuild --sinks 4 --score error"
 		echo "knorm $r|kv-prune -q -f --think $r --score knorm"
 		echo "random $r|kv-prune -q -f --think $r --score random"
 	done

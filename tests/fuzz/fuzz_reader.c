@@ -20,11 +20,45 @@ as_cache(struct kvs_reader *r, struct kv_err *err)
 }
 
 static enum kv_status
+move(void *arg, struct kv_cache *c, struct kv_err *err)
+{
+	if (c->state.next_pos == INT32_MAX)
+		return kv_fail(err, KV_EFIT, "no room");
+	for (size_t i = 0; i < (size_t)c->geom.n_layers * c->geom.n_heads_kv; i++)
+		for (uint32_t e = 0; e < c->list[i].n; e++)
+			c->list[i].pos[e]++;
+	c->state.next_pos++;
+	c->edited = true;
+	return arg ? KV_OK : KV_EIO;
+}
+
+static enum kv_status
+done(void *arg, struct kv_cache *c, struct kv_err *err)
+{
+	return arg ? KV_OK : kv_fail(err, c->edited ? KV_EIO : KV_EFIT, "never");
+}
+
+/* Moved by one and written anew, where nobody reads it. */
+static enum kv_status
+as_passed(struct kvs_reader *r, struct kv_err *err)
+{
+	struct kv_out *out;
+	struct kvs_writer *w;
+	enum kv_status rc;
+
+	MUST(kv_out_open("/dev/null", true, true, &out, err) == KV_OK && kvs_writer_new(out, KVS_PACK_RAW, NULL, &w, err) == KV_OK);
+	rc = kv_cache_pass(r, &(struct kv_pass){ move, done, r }, w, err);
+	kvs_writer_free(w);
+	kv_out_abort(out);
+	return rc;
+}
+
+static enum kv_status
 as_survey(struct kvs_reader *r, struct kv_err *err)
 {
 	struct kv_survey *s;
 	struct kv_print p = { 0 };
-	enum kv_status rc = kv_survey_read(r, &s, err);
+	enum kv_status rc = kv_survey_read(r, NULL, &s, err);
 
 	if (rc == KV_OK) {
 		MUST(kv_survey_json(s, &p, err) == KV_OK);
@@ -58,7 +92,7 @@ as_provenance(struct kvs_reader *r, struct kv_err *err)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-	static enum kv_status (*const ways[])(struct kvs_reader *, struct kv_err *) = { as_cache, as_survey, as_frames, as_provenance };
+	static enum kv_status (*const ways[])(struct kvs_reader *, struct kv_err *) = { as_cache, as_survey, as_frames, as_passed, as_provenance };
 	struct kvs_reader *r;
 	struct kv_in *in;
 	struct kv_err err;

@@ -3,7 +3,7 @@
  *
  * Each word is CALL:N:WHAT. CALL: read (and pread), write (and writev), fsync, close, rename, mmap (of files), malloc (and its relatives). N: the
  * N-th call fails, N+ that one and all after it, 0 every one. WHAT: an error's name, or short: one byte is moved. Standard error is
- * spared, so that messages arrive. KV_INJECT_FIRED names a file that is made when the first fault strikes.
+ * spared, so that messages arrive. KV_INJECT_FIRED names a file that is made when the first fault strikes that does not strike every call.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -89,7 +89,7 @@ outcome(enum call c)
 	n = atomic_fetch_add(&plan[c].calls, 1) + 1;
 	if (plan[c].at && n != plan[c].at && !(plan[c].onwards && n > plan[c].at))
 		return NOTHING;
-	if (fired) {
+	if (fired && plan[c].at) {
 		long fd = syscall(SYS_openat, AT_FDCWD, fired, O_WRONLY | O_CREAT, 0666);
 
 		syscall(SYS_close, fd);

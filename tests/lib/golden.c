@@ -230,6 +230,35 @@ static void mask_flag(struct forge *f) { prune(f, 0x3, 5, 0); }
 static void mask_beyond(struct forge *f) { prune(f, 0x30, 1, 0); }
 static void mask_gone(struct forge *f) { prune(f, 0x3, 1, 0); no(f, KVS_CMSK); }
 
+/* The two channels that are gone from the two that are left: f16 factors and constants. */
+static void
+map(struct forge *f)
+{
+	uint8_t m[16 + 12] = { 2, 0, 0, 0, 2, 0, 0, 0, 2 };
+
+	prune(f, 0x3, 1, 0);
+	for (size_t i = 16; i < sizeof m; i += 2)
+		le16_put(m + i, 0x3c00);
+	forge_insert(f, forge_find(f, KVS_KEYS), KVS_CMAP, (struct kvs_tag){ 0, 0, 1 }, m, sizeof m);
+}
+
+static void map_gone(struct forge *f) { map(f); no(f, KVS_CMSK); }
+static void map_late(struct forge *f) { map(f); retag(f, KVS_CMAP, 0, 0, 2); }
+static void map_shape(struct forge *f) { map(f); forge_find(f, KVS_CMAP)->raw.p[4] = 1; }
+static void map_nan(struct forge *f) { map(f); le16_put(forge_find(f, KVS_CMAP)->raw.p + 26, 0x7e00); }
+static void map_type(struct forge *f) { map(f); forge_find(f, KVS_CMAP)->raw.p[8] = 3; }
+static void map_twice(struct forge *f) { map(f); twice(f, KVS_CMAP); }
+
+/* A mask that breaks pairs cannot have one. */
+static void
+map_broken(struct forge *f)
+{
+	map(f);
+	forge_find(f, KVS_CMSK)->raw.p[8] = 0;
+	forge_find(f, KVS_CMSK)->raw.p[16] = 5;
+	forge_find(f, KVS_KEYS)->raw.p[24] = 1;
+}
+
 /* Keys as 2-bit codes with one group of three rows: 16 + 16 + 8 + 8 bytes of scales. */
 static void
 quantise(struct forge *f)
@@ -329,6 +358,7 @@ static const struct row rows[] = {
 	{ { "good-two-segments", "keys of two types", SAME }, NONE, two_segments },
 	{ { "good-mask-pairs", "keys without two channels, rotary pairs complete", SAME }, NONE, mask_pairs },
 	{ { "good-mask-broken", "keys without two channels of different pairs, rotated", SAME }, NONE, mask_broken },
+	{ { "good-mask-map", "keys without two channels, which can be rebuilt", SAME }, NONE, map },
 	{ { "good-quant", "keys as codes of 2 bits", SAME }, NONE, quantise },
 	{ { "good-unknown-safe", "an unknown ancillary frame, safe to copy", SAME }, NONE, ancillary_safe },
 	{ { "good-unknown-unsafe", "an unknown ancillary frame, unsafe to copy", SAME }, NONE, ancillary_unsafe },
@@ -374,6 +404,7 @@ static const struct row rows[] = {
 	{ { "unsupported-scheme", "quantisation scheme 3", SAME }, NONE, quant_scheme },
 	{ { "unsupported-bits", "codes of 3 bits", SAME }, NONE, quant_bits },
 	{ { "unsupported-quant-padding", "padding after the row counts of a QUNT", SAME }, NONE, quant_padding },
+	{ { "unsupported-map-type", "a map of element type 3", SAME }, NONE, map_type },
 	{ { "unsupported-mask-flag", "an unknown flag in CMSK", SAME }, NONE, mask_flag },
 	{ { "unsupported-nll-kind", "oBSn kind 2", 0 }, { { KVS_OBSN, 12, 4, 2 } }, NULL },
 	{ { "unsupported-obsa-field", "a fourth field in oBSA", 0 }, { { KVS_OBSA, 4, 4, 15 } }, NULL },
@@ -461,6 +492,12 @@ static const struct row rows[] = {
 	{ { "bad-mask-values", "keys with a mask of values", SAME }, NONE, mask_values },
 	{ { "bad-mask-count", "a mask that miscounts", SAME }, NONE, mask_count },
 	{ { "bad-mask-beyond", "a mask of channels that are not there", SAME }, NONE, mask_beyond },
+	{ { "bad-map-gone", "a map without a mask", SAME }, NONE, map_gone },
+	{ { "bad-map-late", "a map of another mask", SAME }, NONE, map_late },
+	{ { "bad-map-shape", "a map of other channels than its mask's", SAME }, NONE, map_shape },
+	{ { "bad-map-nan", "a map with a number that is not finite", SAME }, NONE, map_nan },
+	{ { "bad-map-twice", "two maps of one mask", SAME }, NONE, map_twice },
+	{ { "bad-map-broken", "a map of a mask that breaks pairs", SAME }, NONE, map_broken },
 	{ { "bad-quant-gone", "codes without scales", SAME }, NONE, quant_gone },
 	{ { "bad-quant-alone", "scales without codes", SAME }, NONE, quant_alone },
 	{ { "bad-quant-sum", "groups that do not add up", SAME }, NONE, quant_sum },

@@ -189,6 +189,8 @@ small_run(const struct kv_stage *s, const char *line, struct kv_cache *c, unsign
 		rc = s->run(cfg, c, pool, &notes, err);
 	if (text) {
 		kv_buf_add(text, notes.text.p, notes.text.len);
+		kv_buf_add(text, notes.remarks.p, notes.remarks.len);
+		kv_buf_add(text, notes.detail.p, notes.detail.len);
 		kv_buf_add(text, "", 1);
 	}
 	kv_args_end(&a);

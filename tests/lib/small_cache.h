@@ -20,7 +20,7 @@ char *small_digest(const struct kv_cache *c, char out[33]);
 /* A second cache with the same content. */
 struct kv_cache *small_copy(const struct kv_cache *c);
 
-/* Runs the stage with options split at blanks. text, if not NULL, gets what it prints. */
+/* Runs the stage with options split at blanks. text, if not NULL, gets what it prints, its remarks and its figures. */
 enum kv_status small_run(const struct kv_stage *s, const char *line, struct kv_cache *c, unsigned threads, struct kv_buf *text, struct kv_err *err);
 /* "0 3 4": source indices of a list. */
 char *small_sources(const struct kv_cache *c, unsigned layer, unsigned head, char *out, size_t size);

@@ -481,6 +481,7 @@ test_rebuild(void)
 	static float x[N * D];
 	float a[D * D], b[D];
 	double g[D * D] = { 0 }, sum[D] = { 0 }, apart = 0, size = 0, mean = 0;
+	struct kv_moments m = { D, g, sum, N };
 	uint8_t drop[D] = { 0, 1, 0, 0, 1, 1, 0, 0, 0, 1, 0, 1, 0, 0, 1, 0 };
 	uint64_t state = 3;
 	struct kv_err err;
@@ -498,7 +499,7 @@ test_rebuild(void)
 		}
 	}
 	kv_gram_add(g, x, N, D, D);
-	is_int(kv_affine_fit(g, sum, N, D, drop, a, b, &err), KV_OK, "a map");
+	is_int(kv_affine_fit(&m, drop, a, b, &err), KV_OK, "a map");
 	for (unsigned t = 0; t < N; t++)
 		for (unsigned j = 0, row = 0; j < D; j++) {
 			double v = (double)b[row];
@@ -521,10 +522,106 @@ test_rebuild(void)
 	ok(!isnan(mean), "the map is f16");
 	memset(g, 0, sizeof g);
 	memset(sum, 0, sizeof sum);
-	is_int(kv_affine_fit(g, sum, 1, D, drop, a, b, &err), KV_OK, "a row of zeros has a map");
+	m.weight = 1;
+	is_int(kv_affine_fit(&m, drop, a, b, &err), KV_OK, "a row of zeros has a map");
 	ok(a[0] == 0 && b[0] == 0, "of zeros");
 	g[0] = INFINITY;
-	is_int(kv_affine_fit(g, sum, 1, D, drop, a, b, &err), KV_EFIT, "what is not finite has none");
+	is_int(kv_affine_fit(&m, drop, a, b, &err), KV_EFIT, "what is not finite has none");
+}
+
+/* What the best affine map of the kept channels misses of the dropped ones, weighted: normal equations by Gauss, one channel after another. */
+static double
+missed_naively(const struct kv_moments *m, const double *eq, const uint8_t *drop)
+{
+	double sum = 0;
+
+	for (unsigned j = 0; j < m->d; j++) {
+		double a[MOST][MOST + 1] = { { 0 } }, rest = m->g[j * m->d + j] / m->weight - pow(m->sum[j] / m->weight, 2);
+		unsigned kept[MOST], t = 0;
+
+		for (unsigned i = 0; i < m->d; i++)
+			if (!drop[i])
+				kept[t++] = i;
+		if (!drop[j])
+			continue;
+		for (unsigned r = 0; r < t; r++) {
+			for (unsigned c = 0; c <= t; c++) {
+				unsigned other = c < t ? kept[c] : j;
+
+				a[r][c] = m->g[kept[r] * m->d + other] / m->weight - m->sum[kept[r]] * m->sum[other] / m->weight / m->weight;
+			}
+		}
+		for (unsigned p = 0; p < t; p++)
+			for (unsigned r = 0; r < t; r++) {
+				double f = a[r][p] / a[p][p];
+
+				for (unsigned c = p; c <= t && r != p; c++)
+					a[r][c] -= f * a[p][c];
+			}
+		for (unsigned r = 0; r < t; r++)
+			rest -= a[r][t] / a[r][r] * (m->g[kept[r] * m->d + j] / m->weight - m->sum[kept[r]] * m->sum[j] / m->weight / m->weight);
+		sum += eq[j] * rest;
+	}
+	return sum;
+}
+
+/* The pair that is dropped is at each step the one whose loss a map makes good best; where a map can, energies alone choose worse. */
+static void
+test_missed(void)
+{
+	enum { D = 12, N = 60 };
+	static const struct kvs_rope rope = { .kind = KVS_ROPE_NEOX, .n_rot = 8 };
+	static float x[N * D];
+	double g[D * D] = { 0 }, sum[D] = { 0 }, eq[D], ek[D] = { 0 }, mean[D];
+	struct kv_moments m = { D, g, sum, N };
+	struct kv_units u;
+	uint8_t drop[D], before[D] = { 0 }, by_energy[D];
+	uint64_t state = 11;
+	struct kv_err err;
+	unsigned gone = 0;
+
+	for (unsigned t = 0; t < N; t++)
+		for (unsigned j = 0; j < D; j++)
+			x[t * D + j] = noise(&state) + (j ? x[t * D + j - 1] * (float)(j % 4) / 2 : 0) + (float)(j % 3);
+	for (unsigned j = 0; j < D; j++) {
+		eq[j] = 1 + (double)(next_random(&state) % 100) / 10;
+		for (unsigned t = 0; t < N; t++)
+			sum[j] += (double)x[t * D + j];
+	}
+	kv_gram_add(g, x, N, D, D);
+	kv_channel_energy(ek, x, N, D, D);
+	kv_units_pairs(&u, D, &rope);
+	for (unsigned i = 0; i < u.n; i++)
+		mean[u.unit[i].a] = mean[u.unit[i].b] = (eq[u.unit[i].a] + eq[u.unit[i].b]) / 2;
+	for (unsigned step = 1; step <= 4; step++) {
+		struct kv_unit least = { 0, 0 };
+		double best = 1e300;
+
+		for (unsigned i = 0; i < u.n; i++) {
+			struct kv_unit y = u.unit[i];
+			unsigned size = 1 + (y.a != y.b);
+			double adds;
+
+			memcpy(drop, before, D);
+			if (drop[y.a] || gone + size > 2 * step)
+				continue;
+			drop[y.a] = drop[y.b] = 1;
+			adds = (missed_naively(&m, mean, drop) - missed_naively(&m, mean, before)) / size;
+			if (adds < best) {
+				best = adds;
+				least = y;
+			}
+		}
+		gone += least.a != least.b ? 2 : 1;
+		before[least.a] = before[least.b] = 1;
+		is_int(kv_units_drop_by_missed(&u, &m, eq, gone, drop, &gone, &err), KV_OK, "step %u", step);
+		ok(!memcmp(drop, before, D), "%u channels: those that are missed least", gone);
+	}
+	kv_units_drop(&u, eq, ek, gone, by_energy);
+	ok(missed_naively(&m, mean, drop) < missed_naively(&m, mean, by_energy), "and less than those of least energy");
+	g[3] = NAN;
+	g[0] = INFINITY;
+	is_int(kv_units_drop_by_missed(&u, &m, eq, 4, drop, &gone, &err), KV_EFIT, "what is not finite has no map");
 }
 
 int
@@ -537,5 +634,6 @@ main(void)
 	test_random();
 	test_units();
 	test_rebuild();
+	test_missed();
 	return done_testing();
 }

@@ -52,7 +52,7 @@ static const uint8_t high_plane[21] = { 0x05, 0xc1, 0x81, 0, 0, 0, 0, 0, 0x90, 0
 static struct kvs_frame
 vector_frame(uint8_t enc[117])
 {
-	struct kvs_frame f = { { .type = KVS_KEYS, .codec = KVS_CODEC_ZLIB, .filter = 1, .enc_len = 117, .raw_len = 128 }, enc, NULL };
+	struct kvs_frame f = { .head = { .type = KVS_KEYS, .codec = KVS_CODEC_ZLIB, .filter = 1, .enc_len = 117, .raw_len = 128 }, .payload = enc };
 
 	memset(enc, 0, 32);
 	enc[8] = 64;
@@ -134,7 +134,7 @@ round_trip(const uint8_t *raw, size_t n, uint8_t filter, uint8_t *codec, size_t 
 {
 	struct kv_buf enc = { 0 };
 	uint8_t *got = malloc(n + 1);
-	struct kvs_frame f = { { .filter = filter, .raw_len = n, .raw_hash = kvs_hash64(raw, n) }, NULL, NULL };
+	struct kvs_frame f = { .head = { .filter = filter, .raw_len = n, .raw_hash = kvs_hash64(raw, n) }, .payload = NULL };
 	bool same;
 
 	kv_buf_add(&enc, "before", 6);
@@ -163,7 +163,7 @@ test_heads(void)
 	}
 	for (uint8_t filter = 0; filter <= 2; filter++) {
 		struct kv_buf enc = { 0 };
-		struct kvs_frame f = { { .filter = filter, .raw_len = N, .raw_hash = 1 }, NULL, NULL };
+		struct kvs_frame f = { .head = { .filter = filter, .raw_len = N, .raw_hash = 1 }, .payload = NULL };
 
 		kvs_encode(p, N, filter, &enc, &codec, &err);
 		f.payload = enc.p;
@@ -225,7 +225,7 @@ test_other_packers(void)
 		raw[i] = (uint8_t)(i % 7 * (i / 100));
 	for (int s = 0; s < 5; s++)
 		for (int level = 1; level <= 9; level++) {
-			struct kvs_frame f = { { .codec = 1, .raw_len = N, .raw_hash = kvs_hash64(raw, N) }, enc, NULL };
+			struct kvs_frame f = { .head = { .codec = 1, .raw_len = N, .raw_hash = kvs_hash64(raw, N) }, .payload = enc };
 			z_stream z = { 0 };
 
 			memset(enc, 0, 16);

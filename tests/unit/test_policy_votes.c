@@ -168,6 +168,8 @@ test_pyramidkv(void)
 		total += k[l];
 	ok(!memcmp(k, kvpress, sizeof kvpress) && k[29] == 353 && k[30] == 228 && k[31] == 102, "kvpress: 3994 … 102");
 	is_int(total, 32 * 2048, "kvpress: the mean is exact");
+	pyramid(1927, 30, "--alloc kvpress --last 64 --beta 2 -k 481", k);
+	is_int(k[29], 241, "kvpress: 721.5 - 29 (481 / 29) is a little more than 240.5");
 }
 
 /* Numbers of the worked example, scaled so that a row holds them; two KV heads. */

@@ -281,8 +281,9 @@ add_other(struct kv_cache *c, uint32_t type, struct kvs_tag tag, const void *pay
 
 	c->other = realloc(c->other, 8 * sizeof *c->other);
 	h = &c->other[c->n_other++];
-	*h = (struct kv_held){ { .type = type, .enc_len = n, .raw_len = n, .tag = tag }, kv_block_new(n, 1) };
-	memcpy(h->payload, payload, n);
+	*h = (struct kv_held){ .head = { .type = type, .enc_len = n, .raw_len = n, .tag = tag }, .block = kv_block_new(n, 1) };
+	memcpy(h->block, payload, n);
+	h->payload = h->block;
 	h->head.enc_hash = h->head.raw_hash = kvs_hash64(payload, n);
 }
 

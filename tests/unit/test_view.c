@@ -113,7 +113,7 @@ survey(struct kv_survey **s)
 	if (kv_in_open(path, &in, &err) != KV_OK || kvs_reader_new(in, &r, &err) != KV_OK)
 		exit(1);
 	if ((rc = kvs_reader_begin(r, &err)) == KV_OK)
-		rc = kv_survey_read(r, s, &err);
+		rc = kv_survey_read(r, NULL, s, &err);
 	kvs_reader_free(r);
 	kv_in_close(in);
 	return rc;
@@ -415,7 +415,7 @@ odd_rows(const struct kv_cache *c)
 	small_save(c, KVS_PACK_RAW, &b);
 	if (kv_in_mem("it", b.p, b.len, &in, &err) != KV_OK || kvs_reader_new(in, &r, &err) != KV_OK)
 		exit(1);
-	if (kvs_reader_begin(r, &err) == KV_OK && kv_survey_read(r, &s, &err) == KV_OK)
+	if (kvs_reader_begin(r, &err) == KV_OK && kv_survey_read(r, NULL, &s, &err) == KV_OK)
 		n = s->odd_rows;
 	kv_survey_free(s);
 	kvs_reader_free(r);
