@@ -40,6 +40,7 @@ void
 kv_held_drop(struct kv_held *h)
 {
 	kv_block_free(h->block);
+	kv_map_forget(h->map, h->payload, (size_t)h->head.enc_len);
 	kv_map_drop(h->map);
 }
 

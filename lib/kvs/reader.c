@@ -30,6 +30,7 @@ struct kvs_reader {
 	uint8_t digest[16];
 	char last[64];			/* the frame before, for messages */
 	const uint8_t *payload;		/* in hand: the input's, or buf */
+	size_t in_place;		/* its bytes if it is the input's */
 	uint8_t *buf;			/* block of cap bytes; NULL: none yet, or given away */
 	size_t cap;
 	bool gives;
@@ -132,8 +133,14 @@ take_payload(struct kvs_reader *r, size_t n, struct kv_err *err)
 	size_t have = 0, first = n < FIRST_CAP && r->gives ? n + !n : FIRST_CAP;
 	enum kv_status rc;
 
-	if ((r->payload = kv_in_view(r->in, n)))
+	/* Whoever kept the one before finds it in the file again; memory need not hold them all until then. */
+	if (r->in_place)
+		kv_in_forget(r->in, r->payload, r->in_place);
+	r->in_place = 0;
+	if ((r->payload = kv_in_view(r->in, n))) {
+		r->in_place = n;
 		return KV_OK;
+	}
 	if (r->gives && r->cap != n) {
 		kv_block_free(r->buf);
 		r->buf = NULL;

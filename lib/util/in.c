@@ -149,6 +149,23 @@ kv_map_drop(struct kv_map *m)
 	free(m);
 }
 
+void
+kv_map_forget(struct kv_map *m, const uint8_t *p, size_t n)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), before;
+
+	if (!m)
+		return;
+	before = (uintptr_t)p % page;	/* what shares a page with it comes back as well */
+	madvise((void *)((uintptr_t)p - before), before + n, MADV_DONTNEED);
+}
+
+void
+kv_in_forget(const struct kv_in *in, const uint8_t *p, size_t n)
+{
+	kv_map_forget(in->map, p, n);
+}
+
 const uint8_t *
 kv_in_view(struct kv_in *in, size_t n)
 {

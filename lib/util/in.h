@@ -38,6 +38,9 @@ const uint8_t *kv_in_view(struct kv_in *in, size_t n);
 struct kv_map *kv_in_share(const struct kv_in *in);
 struct kv_map *kv_map_share(struct kv_map *m);
 void kv_map_drop(struct kv_map *m);	/* takes NULL */
+/* The n bytes at p, of what was mapped, need no memory for now: who looks at them again has them from the file again. m NULL: nothing. */
+void kv_map_forget(struct kv_map *m, const uint8_t *p, size_t n);
+void kv_in_forget(const struct kv_in *in, const uint8_t *p, size_t n);
 
 /* Appends all that is left. */
 enum kv_status kv_in_rest(struct kv_in *in, struct kv_buf *out, struct kv_err *err);

@@ -1,12 +1,15 @@
 /* Snapshots that go through while they are read: the same bytes as read, moved and written, in little memory. */
 #include "tap.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "small_cache.h"
 #include "snapfile.h"
 #include "util/in.h"
 #include "util/mem.h"
+#include "util/out.h"
 
 struct going {
 	const struct kv_buf *in;
@@ -147,11 +150,69 @@ test_memory(void)
 	kv_buf_free(&out);
 }
 
+/* Bytes of mapped files that this process has in memory; negative: the system does not say. */
+static long
+mapped_bytes(void)
+{
+	FILE *f = fopen("/proc/self/statm", "r");
+	long pages = -1;
+
+	if (f && fscanf(f, "%*d %*d %ld", &pages) != 1)
+		pages = -1;
+	if (f)
+		fclose(f);
+	return pages < 0 ? -1 : pages * sysconf(_SC_PAGESIZE);
+}
+
+/* A file that is read in place: what was looked at does not stay in memory, and is found again. */
+static void
+test_mapped(void)
+{
+	struct kv_cache *c = small_cache(small_geom(4, 2, 2, 64)), *read = NULL;
+	char path[] = "/tmp/kv-test-pass-XXXXXX", here[33], there[33];
+	int fd = mkstemp(path);
+	long before, held, kept;
+	struct kv_buf file = { 0 };
+	struct kvs_reader *r;
+	struct kv_in *in;
+	struct kv_err err;
+	uint32_t keep[3000];
+
+	small_feed(c, 4096);
+	small_save(c, KVS_PACK_RAW, &file);
+	if (fd < 0 || kv_write_all(fd, path, file.p, file.len, &err) != KV_OK || kv_in_open(path, &in, &err) != KV_OK)
+		exit(1);
+	kv_in_map(in);
+	before = mapped_bytes();
+	if (kvs_reader_new(in, &r, &err) != KV_OK || kvs_reader_begin(r, &err) != KV_OK || kv_cache_read(r, &read, &err) != KV_OK)
+		exit(1);
+	held = mapped_bytes();
+	for (uint32_t i = 0; i < 3000; i++)
+		keep[i] = i > 200 ? i + 1000 : i;
+	for (size_t i = 0; i < 8; i++)
+		if (kv_list_keep(&c->list[i], keep, 3000, &err) != KV_OK || kv_list_keep(&read->list[i], keep, 3000, &err) != KV_OK)
+			exit(1);
+	is_str(small_digest(read, there), small_digest(c, here), "rows are found in the file again");
+	kept = mapped_bytes();
+	if (before >= 0) {
+		ok(held - before < 2 << 20, "8 MiB were looked at, %ld KiB of them are in memory", (held - before) >> 10);
+		ok(kept - before < 2 << 20, "…and %ld KiB after most was copied", (kept - before) >> 10);
+	}
+	kv_cache_free(read);
+	kv_cache_free(c);
+	kvs_reader_free(r);
+	kv_in_close(in);
+	close(fd);
+	unlink(path);
+	kv_buf_free(&file);
+}
+
 int
 main(void)
 {
 	test_same_bytes();
 	test_refusals();
 	test_memory();
+	test_mapped();
 	return done_testing();
 }
