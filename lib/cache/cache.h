@@ -36,6 +36,8 @@ struct kv_rows {
 	uint8_t *data;			/* block [cap][width] of dtype: rows front … of the list; NULL while held */
 	struct kv_held *held;		/* [n_held], in row order, scales before their rows; NULL once the numbers are there */
 	size_t n_held;
+	uint32_t *left;			/* an array [n_left]: of the rows held, all plain and not packed, those that are left; NULL: all */
+	uint32_t n_left;
 	uint32_t front;			/* rows in segments, all of them before the plain ones */
 	struct kv_segment *seg;		/* an array [n_seg] */
 	size_t n_seg;

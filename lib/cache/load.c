@@ -140,6 +140,8 @@ kv_rows_load(struct kv_rows *r, struct kv_err *err)
 
 	if (!r->n_held)
 		return KV_OK;
+	if (r->left)
+		return kv_rows_gather_left(r, err);
 	if (!(plain = kv_block_new(n, r->width * kvs_dtype_size(r->dtype))))
 		return kv_fail_mem(err, "rows of the cache");
 	for (size_t i = 0; i < r->n_seg && rc == KV_OK; i++)

@@ -15,10 +15,14 @@ void kv_rows_free(struct kv_rows *r);
 /* Room for `need` rows, those in segments included; the first n are there already. Held rows are loaded. */
 enum kv_status kv_rows_reserve(struct kv_rows *r, uint32_t n, uint32_t need, struct kv_err *err);
 /*
- * Keeps the rows keep[0..n), ascending, of n_rows, straight out of the held frames if they are there. Loaded rows close up within their block
- * as long as it stays half full: dropping one entry moves rows and copies nothing.
+ * Keeps the rows keep[0..n), ascending, of n_rows. Of held rows it is noted which are left, where that will do, else they are copied out of
+ * their frames. Loaded rows close up within their block as long as it stays half full: dropping one entry moves rows and copies nothing.
  */
 enum kv_status kv_rows_keep(struct kv_rows *r, uint32_t n_rows, const uint32_t *keep, uint32_t n, struct kv_err *err);
+/* Copies rows first … first + n - 1 of those that are left (kv_rows.left) to dst. */
+enum kv_status kv_rows_left(const struct kv_rows *r, uint32_t first, uint32_t n, uint8_t *dst, struct kv_err *err);
+/* Loads those that are left. */
+enum kv_status kv_rows_gather_left(struct kv_rows *r, struct kv_err *err);
 /* Puts a block of cap rows in the place of the plain rows, and of what is held. */
 void kv_rows_replace(struct kv_rows *r, uint8_t *data, uint32_t cap);
 

@@ -94,18 +94,15 @@ copy_kept(uint8_t **dst, const uint8_t *rows, size_t size, uint32_t first, uint3
 	}
 }
 
-/* A new block with the plain rows kept, counted from the first of them, loaded or straight out of the held frames. */
+/* Copies the plain rows keep[0..n), counted from the first of them: those that are loaded, or straight out of the held frames. */
 static enum kv_status
-gather(const struct kv_rows *r, uint32_t n_rows, const uint32_t *keep, uint32_t n, uint8_t **out, struct kv_err *err)
+copy_rows(const struct kv_rows *r, const uint32_t *keep, uint32_t n, uint8_t *dst, struct kv_err *err)
 {
 	size_t size = row_bytes(r);
-	uint8_t *data = kv_block_new(n, size), *dst = data;
 	uint32_t i = 0, first = 0;
 
-	if (!data)
-		return kv_fail_mem(err, "rows of the cache");
 	if (r->data)
-		copy_kept(&dst, r->data, size, 0, n_rows, keep, n, &i);
+		copy_kept(&dst, r->data, size, 0, UINT32_MAX, keep, n, &i);
 	for (size_t h = 0; h < r->n_held && i < n; h++) {
 		uint32_t rows_here = (uint32_t)((r->held[h].head.raw_len - KVS_ROWS_HEADER) / size);
 		const uint8_t *rows;
@@ -113,17 +110,71 @@ gather(const struct kv_rows *r, uint32_t n_rows, const uint32_t *keep, uint32_t 
 		enum kv_status rc;
 
 		if (keep[i] - first < rows_here) {
-			if ((rc = kv_held_open(&r->held[h], &rows, &scratch, err)) != KV_OK) {
-				kv_block_free(data);
+			if ((rc = kv_held_open(&r->held[h], &rows, &scratch, err)) != KV_OK)
 				return rc;
-			}
 			copy_kept(&dst, rows + KVS_ROWS_HEADER, size, first, rows_here, keep, n, &i);
 			kv_block_free(scratch);
+			kv_map_forget(r->held[h].map, r->held[h].payload, (size_t)r->held[h].head.enc_len);
 		}
 		first += rows_here;
 	}
 	assert(i == n);
-	*out = data;
+	return KV_OK;
+}
+
+enum kv_status
+kv_rows_left(const struct kv_rows *r, uint32_t first, uint32_t n, uint8_t *dst, struct kv_err *err)
+{
+	return copy_rows(r, r->left + first, n, dst, err);
+}
+
+/* The same into a block that takes the place of what is there. */
+static enum kv_status
+gather(struct kv_rows *r, const uint32_t *keep, uint32_t n, struct kv_err *err)
+{
+	uint8_t *data = kv_block_new(n, row_bytes(r));
+	enum kv_status rc;
+
+	if (!data)
+		return kv_fail_mem(err, "rows of the cache");
+	if ((rc = copy_rows(r, keep, n, data, err)) == KV_OK)
+		kv_rows_replace(r, data, n);
+	else
+		kv_block_free(data);
+	return rc;
+}
+
+enum kv_status
+kv_rows_gather_left(struct kv_rows *r, struct kv_err *err)
+{
+	return gather(r, r->left, r->n_left, err);
+}
+
+/* Are all rows plain, and in frames that can be copied from as they are? */
+static bool
+is_raw(const struct kv_rows *r)
+{
+	bool raw = r->n_held && !r->front;
+
+	for (size_t h = 0; h < r->n_held && raw; h++)
+		raw = r->held[h].head.codec == KVS_CODEC_RAW;
+	return raw;
+}
+
+/* Notes what is left; whoever needs the rows, or writes them, copies them then. */
+static enum kv_status
+leave(struct kv_rows *r, const uint32_t *keep, uint32_t n, struct kv_err *err)
+{
+	if (!r->left) {
+		if (!(r->left = kv_array_new(n, sizeof *r->left)))
+			return kv_fail_mem(err, "rows of the cache");
+		if (n)
+			memcpy(r->left, keep, n * sizeof *keep);
+	} else {
+		for (uint32_t i = 0; i < n; i++)
+			r->left[i] = r->left[keep[i]];
+	}
+	r->n_left = n;
 	return KV_OK;
 }
 
@@ -132,10 +183,13 @@ kv_rows_replace(struct kv_rows *r, uint8_t *data, uint32_t cap)
 {
 	kv_block_free(r->data);
 	kv_held_free(r->held, r->n_held);
+	free(r->left);
 	r->data = data;
 	r->cap = cap;
 	r->held = NULL;
 	r->n_held = 0;
+	r->left = NULL;
+	r->n_left = 0;
 }
 
 /* Rows first … are in data. */
@@ -157,8 +211,9 @@ kv_rows_keep(struct kv_rows *r, uint32_t n_rows, const uint32_t *keep, uint32_t 
 {
 	uint32_t front = r->front;
 	enum kv_status rc;
-	uint8_t *data = NULL;
 
+	if (is_raw(r))
+		return leave(r, keep, n, err);
 	if (front) {
 		if (n < front || keep[front - 1] != front - 1)
 			return kv_rows_keep_segments(r, n_rows, keep, n, err);
@@ -169,9 +224,7 @@ kv_rows_keep(struct kv_rows *r, uint32_t n_rows, const uint32_t *keep, uint32_t 
 		close_up(r, front, keep + front, n - front);
 		return KV_OK;
 	}
-	if ((rc = gather(r, n_rows, keep + front, n - front, &data, err)) == KV_OK)
-		kv_rows_replace(r, data, n - front);
-	return rc;
+	return gather(r, keep + front, n - front, err);
 }
 
 void

@@ -390,8 +390,10 @@ rows_promise(const struct kv_rows *r, uint32_t n, uint64_t *frames, uint64_t *mo
 {
 	struct kv_rows_bytes bytes = kv_rows_bytes(r, n);
 
-	*frames += r->n_held;
-	for (size_t i = 0; i < r->n_held; i++)
+	size_t n_held = r->left ? 0 : r->n_held;	/* frames that will go on as they are */
+
+	*frames += n_held;
+	for (size_t i = 0; i < n_held; i++)
 		*most = max_u64(*most, r->held[i].head.raw_len);
 	for (size_t i = 0; i < kv_rows_segments(r, n); i++) {
 		struct kv_segment s = kv_rows_segment(r, n, i);

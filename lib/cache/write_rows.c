@@ -101,8 +101,23 @@ write_scales(struct listing *ls, const struct kv_segment *s, const struct kvs_ro
 	return put(ls, KVS_QUNT, tag, err);
 }
 
+/* Rows first … of a segment. */
 static enum kv_status
-write_segment(struct listing *ls, const struct kv_segment *s, bool values, uint32_t *chunk, struct kv_err *err)
+add_rows(struct listing *ls, const struct kv_rows *r, const struct kv_segment *s, uint32_t first, uint32_t n, struct kv_err *err)
+{
+	size_t size = (size_t)n * s->row_bytes;
+	uint8_t *dst = kv_buf_grow(ls->buf, size);
+
+	if (!dst)
+		return kv_fail_mem(err, "a frame");
+	if (r->left)
+		return kv_rows_left(r, first, n, dst, err);
+	memcpy(dst, s->data + (size_t)first * s->row_bytes, size);
+	return KV_OK;
+}
+
+static enum kv_status
+write_segment(struct listing *ls, const struct kv_rows *r, const struct kv_segment *s, bool values, uint32_t *chunk, struct kv_err *err)
 {
 	uint32_t most = kvs_rows_per_chunk(s->row_bytes), type = values ? KVS_VALS : KVS_KEYS;
 	struct kvs_rows head = {
@@ -120,7 +135,8 @@ write_segment(struct listing *ls, const struct kv_segment *s, bool values, uint3
 			return rc;
 		if ((header = kv_buf_grow(ls->buf, KVS_ROWS_HEADER)))
 			kvs_rows_put(header, &head);
-		kv_buf_add(ls->buf, s->data + (size_t)first * s->row_bytes, (size_t)head.n_rows * s->row_bytes);
+		if ((rc = add_rows(ls, r, s, first, head.n_rows, err)) != KV_OK)
+			return rc;
 		if ((rc = put(ls, type, *chunk, err)) != KV_OK)
 			return rc;
 	}
@@ -187,12 +203,12 @@ write_rows(struct listing *ls, const struct kv_rows *r, bool values, struct kv_e
 	uint32_t chunk = 0;
 	enum kv_status rc = KV_OK;
 
-	if (r->n_held)
+	if (r->n_held && !r->left)
 		return write_held(ls, r, err);
 	for (size_t i = 0; i < kv_rows_segments(r, ls->l->n) && rc == KV_OK; i++) {
 		struct kv_segment s = kv_rows_segment(r, ls->l->n, i);
 
-		rc = write_segment(ls, &s, values, &chunk, err);
+		rc = write_segment(ls, r, &s, values, &chunk, err);
 	}
 	return rc;
 }

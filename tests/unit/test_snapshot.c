@@ -251,7 +251,10 @@ test_editing(void)
 	small_run(&kv_stage_evict, "--window -k 20 --sinks 2", a, 1, NULL, &err);
 	small_run(&kv_stage_evict, "--window -k 9 --sinks 2", a, 1, NULL, &err);
 	small_run(&kv_stage_evict, "--window -k 9 --sinks 2", b, 1, NULL, &err);
+	ok(kv_cache_list(a, 0, 0)->k.n_held && kv_cache_list(a, 0, 0)->k.n_left == 9, "rows are not copied before they are needed");
 	is_str(small_digest(a, d), small_digest(b, e), "evict twice = evict once, for a policy that composes");
+	ok(kv_cache_load(b, KV_LOAD_K | KV_LOAD_V, NULL, &err) == KV_OK && !kv_cache_list(b, 0, 0)->k.n_held, "loaded");
+	is_str(small_digest(a, d), small_digest(b, e), "…they are the same");
 	small_run(&kv_stage_reposition, "--compact", a, 1, NULL, &err);
 	small_digest(a, d);
 	small_run(&kv_stage_reposition, "--compact", a, 1, NULL, &err);
