@@ -14,7 +14,7 @@
 #endif
 
 enum {
-	ALIGN = 64,		/* of a block; its size stands in the 64 bytes before it */
+	ALIGN = 64,		/* of a block */
 	LARGE = 1 << 18,	/* from here on huge pages pay */
 	HUGE_PAGE = 1 << 21,
 	HEAP_STEP = 32 << 20,
@@ -105,34 +105,41 @@ ask_for_huge_pages(uint8_t *block, size_t n)
 #endif
 }
 
+/* Right before a block. */
+struct block_head {
+	void *start;		/* as malloc gave it */
+	size_t bytes;
+};
+
 void *
 kv_block_new(size_t n, size_t size)
 {
-	size_t bytes;
+	struct block_head head;
 	uint8_t *p;
 
-	if (!kv_mul(n, size, &bytes) || !kv_add(bytes, 2 * ALIGN - 1, &bytes))
+	if (!kv_mul(n, size, &head.bytes) || !kv_add(head.bytes, 2 * ALIGN, &head.bytes))
 		return NULL;
-	bytes -= bytes % ALIGN;
-	if (!kv_mem_allows(bytes) || !(p = aligned_alloc(ALIGN, bytes)))
+	/* aligned_alloc looks for more than it is asked for, so it does not use a freed block of the same size again. */
+	if (!kv_mem_allows(head.bytes) || !(head.start = malloc(head.bytes)))
 		return NULL;
-	if (bytes >= LARGE)
-		ask_for_huge_pages(p, bytes);
-	atomic_fetch_add(&in_use, bytes);
-	memcpy(p, &bytes, sizeof bytes);
-	return p + ALIGN;
+	if (head.bytes >= LARGE)
+		ask_for_huge_pages(head.start, head.bytes);
+	atomic_fetch_add(&in_use, head.bytes);
+	p = (uint8_t *)head.start + 2 * ALIGN - (uintptr_t)head.start % ALIGN;
+	memcpy(p - sizeof head, &head, sizeof head);
+	return p;
 }
 
 void
 kv_block_free(void *p)
 {
-	size_t bytes;
+	struct block_head head;
 
 	if (!p)
 		return;
-	memcpy(&bytes, (uint8_t *)p - ALIGN, sizeof bytes);
-	atomic_fetch_sub(&in_use, bytes);
-	free((uint8_t *)p - ALIGN);
+	memcpy(&head, (uint8_t *)p - sizeof head, sizeof head);
+	atomic_fetch_sub(&in_use, head.bytes);
+	free(head.start);
 }
 
 uint8_t *

@@ -1,8 +1,10 @@
 /* lib/util: numbers, halves, buffers, UTF-8, the pool. */
+#define _GNU_SOURCE	/* sbrk */
 #include "tap.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "util/half.h"
 #include "util/mem.h"
@@ -95,6 +97,7 @@ static void
 test_blocks(void)
 {
 	void *a;
+	int unaligned = 0;
 
 	kv_mem_limit_set(1 << 20);
 	ok((a = kv_block_new(1 << 19, 1)) != NULL, "half the limit");
@@ -104,7 +107,44 @@ test_blocks(void)
 	ok((a = kv_block_new(1 << 19, 1)) != NULL, "again after it was freed");
 	kv_block_free(a);
 	kv_mem_limit_set(0);
+	for (size_t n = 0; n < 200; n += 7) {
+		if (!(a = kv_block_new(n, 1)))
+			exit(1);
+		unaligned += (uintptr_t)a % 64 != 0;
+		memset(a, 1, n);
+		kv_block_free(a);
+	}
+	is_int(unaligned, 0, "blocks of any size are aligned");
 }
+
+#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__)
+/* Of many blocks of one size every second one is freed: as many more fit in between. */
+static void
+test_blocks_again(void)
+{
+	enum { N = 64, SIZE = 1 << 20 };
+	void *a[N], *b[N / 2], *end;
+
+	kv_mem_start();
+	for (int i = 0; i < N; i++)
+		a[i] = kv_block_new(SIZE, 1);
+	end = sbrk(0);
+	for (int i = 0; i < N; i += 2)
+		kv_block_free(a[i]);
+	for (int i = 0; i < N / 2; i++)
+		b[i] = kv_block_new(SIZE, 1);
+	ok((char *)sbrk(0) - (char *)end < N / 4 * SIZE, "freed blocks are used again for others of their size");
+	for (int i = 0; i < N / 2; i++) {
+		kv_block_free(b[i]);
+		kv_block_free(a[2 * i + 1]);
+	}
+}
+#else
+static void
+test_blocks_again(void)
+{
+}
+#endif
 
 static void
 count(void *arg, size_t item, unsigned thread)
@@ -145,6 +185,7 @@ main(void)
 	test_quote();
 	test_utf8();
 	test_blocks();
+	test_blocks_again();
 	test_pool();
 	return done_testing();
 }
