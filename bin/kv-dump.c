@@ -18,7 +18,7 @@ static const struct kv_opt options[] = {
 	{ "layer", OPT_LAYER, "L", "with --text: what this layer holds, from 0" },
 	{ "head", OPT_HEAD, "H", "with --text: what this KV head holds, from 0" },
 	{ "verify", OPT_VERIFY, NULL, "check everything; silent when good" },
-	{ "quick", OPT_QUICK, NULL, "check only how the file begins and ends" },
+	{ "quick", OPT_QUICK, NULL, "check only headers and how the file ends" },
 	{ "digest", OPT_DIGEST, NULL, "the content digest" },
 	{ "diff", OPT_DIFF, NULL, "what differs between two snapshots; exit 0: nothing, 1: something, 2 and up: trouble" },
 	{ "model", 'm', "FILE", "GGUF model whose vocabulary turns ids into text (default $KV_MODEL)" },
@@ -284,6 +284,8 @@ dump_sequence(struct dump *d, struct kv_in *in, struct kv_err *err)
 
 	if ((rc = kvs_reader_new(in, &r, err)) != KV_OK)
 		return rc;
+	if (d->mode == OPT_QUICK || is_table(d, "frames"))
+		kvs_reader_skim(r);
 	while ((rc = kvs_reader_begin(r, err)) == KV_OK)
 		if ((rc = d->tool.only && ++i != d->tool.only ? kv_walk(r, err) : dump_one(d, r, kv_in_name(in), err)) != KV_OK)
 			break;
@@ -302,7 +304,8 @@ dump_file(struct dump *d, const char *path, struct kv_err *err)
 
 	if ((rc = kv_tool_input(&d->tool, path, &in, err)) != KV_OK)
 		return rc;
-	if (d->mode != OPT_QUICK || d->tool.only || (rc = kv_quick(kv_in_fd(in), err)) == KV_END)
+	/* What is mapped is walked quickly; of a file that is standard input the ends must do. */
+	if (d->mode != OPT_QUICK || d->tool.only || kv_in_skim(in) || (rc = kv_quick(kv_in_fd(in), err)) == KV_END)
 		rc = dump_sequence(d, in, err);
 	if (rc != KV_OK && rc != KV_EIO)
 		kv_err_in(err, "%s", kv_in_name(in));

@@ -66,6 +66,41 @@ types() { kv-dump --tsv frames "$1" | cut -f 2 | tail -n +2 | tr '\n' ' '; }
 	done
 }
 
+@test "golden files: headers alone tell what reading it all tells" {
+	for file in "$files"/*.kvs; do
+		for n in 1 2; do
+			status=0
+			if [ $n -eq 1 ]; then
+				kv-dump --tsv frames "$file" >out1 2>err1 || status=$?
+			else
+				cat "$file" | kv-dump --tsv frames >out2 2>err2 || status=$?
+				sed -i "s|standard input|$file|" err2
+			fi
+			echo $status >>out$n
+		done
+		cmp out1 out2 && cmp err1 err2 || { echo "$file"; return 1; }
+		if [ $status -eq 0 ]; then kv-dump --quick "$file"; else refuse $status kv-dump --quick "$file"; fi
+	done
+	for file in "$files"/bad-index-*.kvs "$files"/bad-ends-*.kvs; do refuse 3 kv-dump --quick "$file"; done
+}
+
+@test "a quick look finds what is wrong between payloads, not within" {
+	cp "$files/good-index.kvs" s.kvs
+	read -r at stored < <(kv-dump --tsv frames s.kvs | awk '$2 == "KEYS" { print $8, $9 }')
+	spoilt() { { head -c "$1" s.kvs; printf '\377'; tail -c +$(($1 + 2)) s.kvs; } >bad.kvs; }
+	spoilt $((at + 64 + stored - 1))
+	kv-dump --quick bad.kvs
+	refuse 3 kv-dump --verify bad.kvs
+	run bash -c 'cat bad.kvs | kv-dump --quick'	# a pipe is read to its end
+	[ "$status" -eq 3 ]
+	spoilt $((at + 9))
+	refuse 3 kv-dump --quick bad.kvs
+	says "frame 8"
+	spoilt $((at + 64 + stored))
+	refuse 3 kv-dump --quick bad.kvs
+	says "padding"
+}
+
 @test "editors keep what is safe to copy and drop what is not" {
 	kv-evict --window -k 2 "$files/good-unknown-safe.kvs" -o e.kvs
 	[[ $(types e.kvs) == *" aBCd "* ]]

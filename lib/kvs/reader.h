@@ -40,6 +40,12 @@ enum kv_status kvs_reader_next(struct kvs_reader *r, struct kvs_frame *f, struct
 /* On: payloads may be had instead of copied (kvs_frame.block, kvs_frame.in). Off is the default. */
 void kvs_reader_give(struct kvs_reader *r, bool on);
 
+/*
+ * From here on headers are enough: payloads are not looked at, but for the index and ENDS, which must agree with all headers, those with
+ * each other, and lengths with the file. So damage within a payload is not found. False: the input is no mapped file, nothing has changed.
+ */
+bool kvs_reader_skim(struct kvs_reader *r);
+
 const struct kvs_prologue *kvs_reader_prologue(const struct kvs_reader *r);
 /* After KV_END: */
 const uint8_t *kvs_reader_digest(const struct kvs_reader *r);		/* [16] content digest as stored */

@@ -127,6 +127,15 @@ kv_in_map(struct kv_in *in)
 	in->mem_len = m->n;
 }
 
+bool
+kv_in_skim(const struct kv_in *in)
+{
+	if (!in->map)
+		return false;
+	madvise(in->map->p, in->map->n, MADV_RANDOM);
+	return true;
+}
+
 struct kv_map *
 kv_map_share(struct kv_map *m)
 {

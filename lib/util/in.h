@@ -32,6 +32,8 @@ enum kv_status kv_in_read(struct kv_in *in, void *dst, size_t n, size_t *got, st
  * that cannot be. A file that shrinks meanwhile ends the process with SIGBUS (kv_out_catch_signals has it explained).
  */
 void kv_in_map(struct kv_in *in);
+/* Little of what is mapped will be looked at: nothing is read ahead. False: nothing is mapped. */
+bool kv_in_skim(const struct kv_in *in);
 /* The next n bytes, valid while the input is open; NULL: read them. */
 const uint8_t *kv_in_view(struct kv_in *in, size_t n);
 /* Keeps what kv_in_view gives valid until it is dropped, by any thread; NULL: not a mapped file. */
