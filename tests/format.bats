@@ -189,6 +189,27 @@ types() { kv-dump --tsv frames "$1" | cut -f 2 | tail -n +2 | tr '\n' ' '; }
 	done
 }
 
+@test "a bit that flips anywhere is found by both readers" {
+	cc -O1 -o kvs-min "$formats/kvs-min.c" -lz -lxxhash
+	tiny_model
+	prose 120 >doc
+	kv-prefill -u doc >raw.kvs
+	kv-prefill --codec zlib doc -o packed.kvs
+	kv-prune --think 0.4 --recent 16 -u raw.kvs >pruned.kvs
+	kv-quant --kivi 4 --group 8 -u raw.kvs >codes.kvs
+	python3 - raw.kvs packed.kvs pruned.kvs codes.kvs <<-'END'
+		import random, subprocess, sys
+		random.seed(5)
+		for name in sys.argv[1:]:
+		    whole = open(name, "rb").read()
+		    for _ in range(50):
+		        bad, at = bytearray(whole), random.randrange(8 * len(whole))
+		        bad[at // 8] ^= 1 << at % 8
+		        said = [subprocess.run(reader, input=bad, capture_output=True).returncode for reader in (["./kvs-min"], ["kv-dump", "--verify"])]
+		        assert said == [3, 3], (name, at // 8, at % 8, said)
+	END
+}
+
 @test "file(1) knows snapshots" {
 	command -v file >/dev/null || skip "no file(1)"
 	[ "$(file -b -m "$formats/kvs.magic" "$files/good-tiny.kvs")" = "KV-cache snapshot, format 1.0" ]
