@@ -10,7 +10,7 @@ KV_CFLAGS = -ffp-contract=off -fno-math-errno -pthread $(WARN)
 KERNEL_CFLAGS = -O3 $(if $(findstring clang,$(shell $(CC) --version)),,-fno-ipa-cp -fno-ipa-pure-const -fno-ipa-modref)
 AVX2_CFLAGS = $(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),-mavx2 -mfma -mf16c -mbmi2)
 AVX512_CFLAGS = $(if $(AVX2_CFLAGS),$(AVX2_CFLAGS) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi)
-LIBS = -lopenblas -lpcre2-8 -ljansson -lxxhash -lz -lm
+LIBS = -lpcre2-8 -ljansson -lxxhash -lz -lm
 WARN = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef \
 	-Wcast-qual -Wnull-dereference
 
@@ -89,7 +89,7 @@ BENCH_O = $(patsubst %.c,$(O)/%.o,$(wildcard tests/bench/*.c))
 
 $(B)/tests/bench/bench: $(BENCH_O) $(B)/lib/libkv.a
 	@mkdir -p $(@D)
-	$(CC) $(KV_CFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(CC) $(KV_CFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS) -lopenblas
 
 bench: $(B)/tests/bench/bench
 	tests/bench/run.sh $< $(B)/bench

@@ -1,6 +1,7 @@
 /* kv-decode: snapshot in, text out. */
 #include <stdlib.h>
 
+#include "kernel/blas.h"
 #include "loop/feed.h"
 #include "loop/prompt.h"
 #include "loop/render.h"

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cache/snapshot.h"
+#include "kernel/blas.h"
 #include "loop/prompt.h"
 #include "loop/rounds.h"
 #include "loop/words.h"

@@ -69,6 +69,5 @@ void kv_tool_line(void *arg, int level, const char *text);
 void kv_tool_say_lines(const struct kv_tool *t, int level, struct kv_buf *text);
 /* --show-prompt: what is fed, as it is, on standard error. */
 void kv_tool_show(const struct kv_buf *shown);
-const char *kv_blas_name(void);		/* for the provenance */
 
 #endif

@@ -1,6 +1,5 @@
 /* --version: this program, the format, the libraries it runs with. */
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include <cblas.h>
 #include <jansson.h>
 #include <pcre2.h>
 #include <stdio.h>
@@ -8,6 +7,7 @@
 #include <xxhash.h>
 #include <zlib.h>
 
+#include "kernel/blas.h"
 #include "kernel/level.h"
 #include "tool.h"
 #include "util/version.h"
@@ -26,12 +26,7 @@ kv_tool_version(const char *tool)
 	printf("libraries  zlib %s, xxHash %u.%u.%u, jansson %s, PCRE2 %s\n", zlibVersion(), x / 10000, x / 100 % 100, x % 100,
 		jansson_version_str(), pcre);
 	kv_ops_choose(getenv("KV_ISA"), &ops, &err);
-	printf("kernels    %s (%s)%s%s\n", ops->level, openblas_get_config(), *err.text ? "; " : "", err.text);
+	printf("kernels    %s%s%s\n", ops->level, *err.text ? "; " : "", err.text);
+	printf("BLAS       %s\n", kv_blas_load(&err) == KV_OK ? kv_blas_name() : err.text);
 	printf("CUDA       none\n");
-}
-
-const char *
-kv_blas_name(void)
-{
-	return openblas_get_config();
 }

@@ -22,7 +22,7 @@ setup() {
 	[ "$(wc -c <a)" -eq 20000 ]
 	[ "$(wc -c <c)" -eq 30000 ]
 	cmp a b
-	! cmp -s a <(head -c 20000 c)
+	run ! cmp -s a <(head -c 20000 c)
 	[ "$(grep -c . a)" -gt 40 ]
 	[ "$(grep . a | sort | uniq -d | wc -l)" -eq 0 ]
 	grep -q 'library' a

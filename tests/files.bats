@@ -59,7 +59,7 @@ setup() {
 	refuse 3 kv-evict --window -k 5 cut -o old.kvs
 	cmp s.kvs old.kvs
 	refuse 3 kv-evict --window -k 5 cut -o new.kvs
-	! ls | grep -v '^separate-stderr' | grep -vx 'cut\|doc\|old.kvs\|s.kvs'
+	[ -z "$(ls | grep -v '^separate-stderr' | grep -vx 'cut\|doc\|old.kvs\|s.kvs')" ]
 }
 
 @test "^C, TERM and HUP leave no file" {

@@ -114,7 +114,7 @@ setup() {
 	kv-dump --verify chat.kvs
 	kv-decode -n 5 --chat -p "And now?" --show-prompt chat.kvs >/dev/null 2>shown
 	grep -q 'And now?<|im_end|>' shown
-	! grep -q 'system' shown
+	run ! grep -q 'system' shown
 }
 
 @test "an empty text is an empty snapshot, and every tool takes it" {

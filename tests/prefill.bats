@@ -24,7 +24,7 @@ tokens() { kv-dump --tsv tokens "$@" | tail -n +2 | cut -f2 | tr '\n' ' '; }
 	printf 'keeps it' | kv-prefill a - -o ai.kvs
 	same ab.kvs ai.kvs
 	kv-prefill -p @a b -o wrong.kvs
-	! same wrong.kvs ab.kvs
+	run ! same wrong.kvs ab.kvs
 }
 
 @test "@FILE, and @@ for a text that begins with @" {

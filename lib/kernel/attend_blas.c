@@ -1,9 +1,9 @@
 /* Attention by OpenBLAS: a whole tile against a block at a time. Keys and values are rows as they come. */
 #include "kernel/attend_batch.h"
 
-#include <cblas.h>
 #include <string.h>
 
+#include "kernel/blas.h"
 #include "kernel/clones.h"
 #include "kernel/expf.h"
 #include "kernel/generic.h"
@@ -54,19 +54,19 @@ static void
 attend(const struct kv_attn_group *g, struct kv_attn_tile *t, struct kv_attn_block x)
 {
 	const struct kv_attn *a = g->a;
-	blasint rows = (blasint)(t->tokens * g->heads), n = (blasint)x.n, d_k = (blasint)a->d_k, d_v = (blasint)a->d_v;
+	size_t rows = t->tokens * g->heads;
 	const float *k = g->k + (x.at - g->all.from) * a->d_k, *v = g->v + (x.at - g->all.from) * a->d_v;
 	float *s = t->s + x.b % t->blocks * t->rows * LD;
 
-	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, n, d_k, 1, t->q, d_k, k, d_k, 0, s, LD);
-	for (size_t r = 0; r < t->tokens * g->heads; r++) {
+	kv_blas_multiply(rows, x.n, a->d_k, 1, t->q, a->d_k, k, true, a->d_k, 0, s, LD);
+	for (size_t r = 0; r < rows; r++) {
 		struct kv_span see = g->see[t->first + r / g->heads];
 
 		soften(a, s + r * LD, x.n, kv_attn_clip(see.from, x.at, x.n), kv_attn_clip(see.to, x.at, x.n), &t->top[r], &t->sum[r],
 			t->o + r * a->d_v);
 		t->then[x.b % t->blocks * t->rows + r] = t->top[r];
 	}
-	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, d_v, n, 1, s, LD, v, d_v, 1, t->o, d_v);
+	kv_blas_multiply(rows, a->d_v, x.n, 1, s, LD, v, false, a->d_v, 1, t->o, a->d_v);
 }
 
 /* sum and square [n] take FOLD tokens' weights, mean [FOLD][LD]. */
@@ -140,6 +140,5 @@ kv_generic_attend(struct kv_pool *pool, const struct kv_attn *a, const float *q,
 
 	if (m == 1)
 		return kv_attend_one(pool, a, &kv_attn_generic, q, out);
-	openblas_set_num_threads(1);	/* the pool splits the work */
-	return kv_attend_batch(pool, a, &blas, q, m, out);
+	return kv_blas_load(NULL) == KV_OK && kv_attend_batch(pool, a, &blas, q, m, out);
 }

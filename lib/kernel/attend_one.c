@@ -9,6 +9,7 @@
 
 #include "kernel/clones.h"
 #include "kernel/expf.h"
+#include "kernel/products.h"
 #include "util/mem.h"
 
 enum { CHUNK = KV_ATTN_CHUNK };
@@ -27,26 +28,6 @@ struct one {
 	float *share;		/* [chunks][heads] what a weight of a chunk counts: 1 / the head's sum, at the head's maximum */
 	size_t width;		/* max(d_k, d_v) */
 };
-
-/* s [n] = scale times the products of q [d] with rows [n][d] */
-KV_CLONES static void
-products(const float *q, const float *rows, size_t n, size_t d, float scale, float *s)
-{
-	for (size_t j = 0; j < n; j++, rows += d) {
-		float part[16] = { 0 };
-		size_t i = 0;
-
-		for (; i + 16 <= d; i += 16)
-			for (size_t k = 0; k < 16; k++)
-				part[k] += q[i + k] * rows[i + k];
-		for (; i < d; i++)
-			part[i % 16] += q[i] * rows[i];
-		for (size_t width = 8; width; width /= 2)
-			for (size_t k = 0; k < width; k++)
-				part[k] += part[k + width];
-		s[j] = part[0] * scale;
-	}
-}
 
 /* o [d] += sum of p_j rows_j, in order of j */
 KV_CLONES static void
@@ -68,7 +49,7 @@ scores(const struct kv_attn *a, const struct kv_attn_list *l, struct kv_span v, 
 {
 	kv_attn_keys(a, l, v, rows);
 	for (size_t h = 0; h < heads; h++)
-		products(q + h * a->d_k, rows, v.to - v.from, a->d_k, a->scale, s + h * ld);
+		kv_product(q + h * a->d_k, rows, v.to - v.from, a->d_k, a->scale, s + h * ld);
 }
 
 static void

@@ -5,9 +5,9 @@
 #include "kernel/generic.h"
 
 #include <assert.h>
-#include <cblas.h>
 #include <string.h>
 
+#include "kernel/blas.h"
 #include "kernel/clones.h"
 #include "kernel/quant.h"
 #include "util/mem.h"
@@ -95,8 +95,7 @@ panel_rows(void *arg, size_t item, unsigned thread)
 
 	for (size_t r = 0; r < n; r++)
 		kv_dequant(w->type, w->data + (first + r) * w->row_bytes, w->n_in, rows + r * w->n_in);
-	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)p->m, (blasint)n, (blasint)w->n_in, 1, p->x, (blasint)w->n_in,
-		rows, (blasint)w->n_in, p->add ? 1 : 0, p->y + first, (blasint)w->n_out);
+	kv_blas_multiply(p->m, n, w->n_in, 1, p->x, w->n_in, rows, true, w->n_in, p->add ? 1 : 0, p->y + first, w->n_out);
 }
 
 /* Smaller panels for small matrices, so that a few threads find work. */
@@ -123,9 +122,8 @@ kv_generic_matmul(struct kv_pool *pool, const struct kv_weight *w, const float *
 	}
 	assert(m <= INT32_MAX && w->n_in <= INT32_MAX && w->n_out <= INT32_MAX);
 	p.panel = panel_of(w);
-	if (!(p.scratch = kv_block_new(kv_pool_threads(pool) * p.panel, w->n_in * sizeof *p.scratch)))
+	if (kv_blas_load(NULL) != KV_OK || !(p.scratch = kv_block_new(kv_pool_threads(pool) * p.panel, w->n_in * sizeof *p.scratch)))
 		return false;
-	openblas_set_num_threads(1);	/* the pool splits the work; sums must not depend on how many share it */
 	kv_pool_run(pool, (w->n_out + p.panel - 1) / p.panel, panel_rows, &p);
 	kv_block_free(p.scratch);
 	return true;

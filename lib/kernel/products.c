@@ -65,3 +65,28 @@ kv_products(const float *q, size_t m, const float *rows, size_t n, size_t d, flo
 	kv_block_free(panel);
 	return true;
 }
+
+KV_CLONES static void
+one(const float *q, const float *rows, size_t n, size_t d, float scale, float *s)
+{
+	for (size_t j = 0; j < n; j++, rows += d) {
+		float part[16] = { 0 };
+		size_t i = 0;
+
+		for (; i + 16 <= d; i += 16)
+			for (size_t k = 0; k < 16; k++)
+				part[k] += q[i + k] * rows[i + k];
+		for (; i < d; i++)
+			part[i % 16] += q[i] * rows[i];
+		for (size_t width = 8; width; width /= 2)
+			for (size_t k = 0; k < width; k++)
+				part[k] += part[k + width];
+		s[j] = part[0] * scale;
+	}
+}
+
+void
+kv_product(const float *q, const float *rows, size_t n, size_t d, float scale, float *s)
+{
+	one(q, rows, n, d, scale, s);
+}

@@ -11,4 +11,7 @@
  */
 bool kv_products(const float *q, size_t m, const float *rows, size_t n, size_t d, float scale, float *s, size_t ld);
 
+/* The same of one vector, s [n]: sixteen sums over the channels, which are then joined in pairs. Nothing has to be turned for it. */
+void kv_product(const float *q, const float *rows, size_t n, size_t d, float scale, float *s);
+
 #endif

@@ -7,6 +7,7 @@
 
 #include "util/utf8.h"
 
+#include "kernel/blas.h"
 #include "kernel/level.h"
 
 enum kv_status
@@ -17,6 +18,8 @@ kv_session_open(const char *path, enum kvs_dtype dtype, enum kv_precision precis
 	enum kv_status rc;
 
 	if (precision == KV_FAST && (rc = kv_ops_choose(getenv("KV_ISA"), &new.ops, err)) != KV_OK)
+		return rc;
+	if (new.ops == &kv_ops_generic && (rc = kv_blas_load(err)) != KV_OK)
 		return rc;
 	if (!path)
 		path = getenv("KV_MODEL");

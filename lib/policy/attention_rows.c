@@ -5,6 +5,7 @@
 #include "cache/segments.h"
 #include "kernel/attend.h"
 #include "kernel/products.h"
+#include "kernel/quant.h"
 #include "kernel/rope.h"
 #include "policy/rows.h"
 #include "util/mem.h"
@@ -151,6 +152,35 @@ kv_turn_back(const struct kv_cache *c, const struct kv_turns *t, unsigned layer,
 	kv_rotate(x, t->set[rope].n_rot, c->geom.rope[rope].kind == KVS_ROPE_NEOX, back);
 }
 
+/* Rows behind the segments, as f32 in their places. */
+static void
+plain_rows(const struct kv_rows *r, uint32_t n, float *out)
+{
+	static const uint32_t type[] = { [KVS_F32] = KV_W_F32, [KVS_F16] = KV_W_F16, [KVS_BF16] = KV_W_BF16 };
+
+	if (n > r->front)
+		kv_dequant(type[r->dtype], r->data, (size_t)(n - r->front) * r->width, out + (size_t)r->front * r->width);
+}
+
+/* Turns all keys that are not turned yet. Positions ascend in the list and in the set: one walk through both. */
+static void
+turn_rows(const struct kv_cache *c, const struct kv_turns *t, unsigned layer, const struct kv_list *l, float *keys)
+{
+	unsigned rope = c->geom.layer[layer].rope;
+	const struct turn_set *s;
+	size_t at = 0;
+
+	if (rope == KVS_NO_ROPE)
+		return;
+	s = &t->set[rope];
+	for (uint32_t r = 0; r < l->n; r++) {
+		while (s->pos[at] < l->pos[r])
+			at++;
+		if (r >= l->k.front || !kv_rows_rotated(&l->k, r))
+			kv_rotate(keys + (size_t)r * l->k.width, s->n_rot, c->geom.rope[rope].kind == KVS_ROPE_NEOX, s->cs + at * s->n_rot);
+	}
+}
+
 enum kv_status
 kv_keys_turned(const struct kv_cache *c, const struct kv_turns *t, unsigned layer, unsigned head, float **out, struct kv_err *err)
 {
@@ -160,11 +190,10 @@ kv_keys_turned(const struct kv_cache *c, const struct kv_turns *t, unsigned laye
 
 	if (!keys)
 		return kv_fail_mem(err, "keys");
-	for (uint32_t r = 0; r < l->n; r++) {
+	for (uint32_t r = 0; r < l->k.front; r++)
 		kv_rows_get(&l->k, r, keys + r * d);
-		if (!kv_rows_rotated(&l->k, r))
-			kv_turn(c, t, layer, l->pos[r], keys + r * d);
-	}
+	plain_rows(&l->k, l->n, keys);
+	turn_rows(c, t, layer, l, keys);
 	*out = keys;
 	return KV_OK;
 }
@@ -211,7 +240,10 @@ kv_attention_rows(const struct kv_cache *c, const struct kv_turns *t, unsigned l
 		memcpy(q + (size_t)i * g->d_k, rec->q + ((size_t)q_head * rec->w + w + i) * g->d_k, g->d_k * sizeof *q);
 		kv_turn(c, t, layer, rec->pos[w + i], q + (size_t)i * g->d_k);
 	}
-	done = done && kv_products(q, m, keys_turned, l->n, g->d_k, g->attn_scale, rows, l->n);
+	if (done && m == 1)
+		kv_product(q, keys_turned, l->n, g->d_k, g->attn_scale, rows);
+	else
+		done = done && kv_products(q, m, keys_turned, l->n, g->d_k, g->attn_scale, rows, l->n);
 	free(q);
 	if (!done)
 		return kv_fail_mem(err, "rows of attention");
