@@ -171,6 +171,8 @@ test_citrus_individual(void)
 	b = small_copy(a);
 	policy_evict(a, "--citrus=chunk -k 8");
 	policy_evict(b, "--citrus -k 8");
+	kv_cache_load(a, KV_LOAD_K | KV_LOAD_V, NULL, NULL);
+	kv_cache_load(b, KV_LOAD_K | KV_LOAD_V, NULL, NULL);
 	for (size_t i = 0; i < 4; i++) {
 		const struct kv_list *x = &a->list[i], *y = &b->list[i];
 
