@@ -207,20 +207,27 @@ kv_cache_reserve(struct kv_cache *c, uint32_t m, struct kv_err *err)
 	return make_room(c, m, true, err);
 }
 
-/* What speaks of the round in hand, which is over. */
-static void
-drop_round(struct kv_cache *c)
+bool
+kv_cache_drop_other(struct kv_cache *c, uint32_t type)
 {
-	size_t kept = 0;
+	size_t kept = 0, was = c->n_other;
 
-	kv_cache_drop_sums(c);
-	c->has_round = false;
-	for (size_t i = 0; i < c->n_other; i++)
-		if (c->other[i].head.type == KVS_CKPT)
+	for (size_t i = 0; i < was; i++)
+		if (c->other[i].head.type == type)
 			kv_held_drop(&c->other[i]);
 		else
 			c->other[kept++] = c->other[i];
 	c->n_other = kept;
+	return kept != was;
+}
+
+/* What speaks of the round in hand, which is over. */
+static void
+drop_round(struct kv_cache *c)
+{
+	kv_cache_drop_sums(c);
+	c->has_round = false;
+	kv_cache_drop_other(c, KVS_CKPT);
 }
 
 void

@@ -7,6 +7,7 @@
 #include "util/half.h"
 #include "util/le.h"
 #include "util/mem.h"
+#include "util/search.h"
 
 static unsigned
 code_at(const uint8_t *row, unsigned bits, uint32_t j)
@@ -39,17 +40,7 @@ number_put(uint8_t *p, unsigned dtype, size_t i, float x)
 uint32_t
 kv_segment_group(const struct kv_segment *s, uint32_t i)
 {
-	uint32_t lo = 0, hi = s->n_groups;
-
-	while (lo < hi) {
-		uint32_t mid = lo + (hi - lo) / 2;
-
-		if (s->group_end[mid] <= i)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
+	return (uint32_t)kv_first_from(s->group_end, s->n_groups, (uint64_t)i + 1);
 }
 
 static void

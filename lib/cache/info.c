@@ -12,14 +12,8 @@ kv_cache_set_info(struct kv_cache *c, const char *json, size_t n, struct kv_err 
 		.head = { .type = KVS_INFO, .enc_len = n, .raw_len = n, .enc_hash = hash, .raw_hash = hash, .tag = { KVS_ALL, KVS_ALL, 0 } },
 		.payload = (const uint8_t *)json,
 	};
-	size_t kept = 0;
 
-	for (size_t i = 0; i < c->n_other; i++)
-		if (c->other[i].head.type == KVS_INFO)
-			kv_held_drop(&c->other[i]);
-		else
-			c->other[kept++] = c->other[i];
-	c->n_other = kept;
+	kv_cache_drop_other(c, KVS_INFO);
 	return kv_held_add(&c->other, &c->n_other, &f, err);
 }
 

@@ -37,6 +37,9 @@ void kv_received_clear(struct kv_received *r, uint32_t first, uint32_t m);
 /* Keeps keep[0..n). */
 void kv_received_keep(struct kv_received *r, const uint32_t *keep, uint32_t n);
 
+/* Drops the frames of a type that are passed on; were there any? */
+bool kv_cache_drop_other(struct kv_cache *c, uint32_t type);
+
 void kv_sums_free(struct kv_sums *s, size_t n_lists);
 /* What a frame says of one list; *taken = false where it cannot stand beside what others said: the caller carries the frame along. */
 enum kv_status kv_sums_take(struct kv_cache *c, struct kvs_tag tag, const struct kvs_obsp *o, bool *taken, struct kv_err *err);

@@ -8,6 +8,7 @@
 #include "cache/parts.h"
 #include "cache/segment_parts.h"
 #include "util/mem.h"
+#include "util/search.h"
 
 size_t
 kv_rows_segments(const struct kv_rows *r, uint32_t n)
@@ -435,28 +436,11 @@ struct kept {
 	uint32_t n;
 };
 
-/* First of keep[0..n) that is not below row. */
-static uint32_t
-first_from(const struct kept *k, uint32_t row)
-{
-	uint32_t lo = 0, hi = k->n;
-
-	while (lo < hi) {
-		uint32_t mid = lo + (hi - lo) / 2;
-
-		if (k->keep[mid] < row)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
-}
-
 static enum kv_status
 keep(const struct kv_segment *s, uint32_t a, uint32_t b, const void *arg, struct kv_segment *out, struct kv_err *err)
 {
 	const struct kept *k = arg;
-	uint32_t from = first_from(k, s->first + a), to = first_from(k, s->first + b);
+	uint32_t from = (uint32_t)kv_first_from(k->keep, k->n, s->first + a), to = (uint32_t)kv_first_from(k->keep, k->n, s->first + b);
 
 	return kv_segment_pick(s, k->keep + from, 0, to - from, out, err);
 }
@@ -478,7 +462,7 @@ kv_rows_groups_cut(const struct kv_rows *r, const uint32_t *which, uint32_t n)
 
 		for (uint32_t g = 0; g < s->n_groups; g++) {
 			uint32_t first = g ? s->group_end[g - 1] : 0, end = s->group_end[g];
-			uint32_t kept = first_from(&k, s->first + end) - first_from(&k, s->first + first);
+			uint32_t kept = (uint32_t)(kv_first_from(k.keep, k.n, s->first + end) - kv_first_from(k.keep, k.n, s->first + first));
 
 			cut += kept && kept < end - first;
 		}

@@ -111,15 +111,7 @@ kv_sums_put(const struct kv_cache *c, enum kv_sums_of which, size_t list, struct
 void
 kv_cache_drop_sums(struct kv_cache *c)
 {
-	size_t kept = 0;
-
-	for (size_t i = 0; i < c->n_other; i++)
-		if (c->other[i].head.type == KVS_OBSP)
-			kv_held_drop(&c->other[i]);
-		else
-			c->other[kept++] = c->other[i];
-	c->edited |= kept != c->n_other;
-	c->n_other = kept;
+	c->edited |= kv_cache_drop_other(c, KVS_OBSP);
 	for (unsigned which = 0; which < KV_SUMS_KINDS; which++) {
 		c->edited |= c->sums[which].there;
 		kv_sums_free(&c->sums[which], (size_t)c->geom.n_layers * c->geom.n_heads_kv);

@@ -3,6 +3,7 @@
 
 #include "kernel/attend.h"
 #include "kernel/quant.h"
+#include "util/search.h"
 
 enum { F32 = 1, F16 = 2, BF16 = 3, CODES = 16, BY_ROWS = 1 };
 
@@ -29,17 +30,7 @@ kv_attn_part(const struct kv_attn_segment *seg, size_t n, struct kv_span *rest, 
 size_t
 kv_attn_group(const struct kv_attn_segment *s, size_t row)
 {
-	size_t lo = 0, hi = s->n_groups;
-
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (s->group_end[mid] <= row)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
+	return kv_first_from(s->group_end, s->n_groups, (uint64_t)row + 1);
 }
 
 void

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "cache/segments.h"
+#include "util/search.h"
 
 /* Rows that were in codes, as they are numbered after the eviction. */
 struct coded {
@@ -85,17 +86,7 @@ check_groups(const struct kv_plan *p, struct kv_cache *c, struct kv_err *err)
 static uint32_t
 kept_before(const struct kv_choice *ch, uint32_t row)
 {
-	uint32_t lo = 0, hi = ch->k;
-
-	while (lo < hi) {
-		uint32_t mid = lo + (hi - lo) / 2;
-
-		if (ch->keep[mid] < row)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
+	return (uint32_t)kv_first_from(ch->keep, ch->k, row);
 }
 
 /* Remembers which rows are in codes that share scales; then they are no more. */
