@@ -38,7 +38,7 @@ parse(struct filter *f, int argc, char **argv, const char **path, struct kv_err 
 static enum kv_status
 open_streams(struct filter *f, const char *path, struct kv_err *err)
 {
-	enum kv_output kind = f->stage->output(f->cfg);
+	enum kv_output kind = f->stage->output ? f->stage->output(f->cfg) : KV_WRITES_SNAPSHOT;
 	enum kv_status rc;
 
 	if ((rc = kv_out_open(f->tool.output, kind == KV_WRITES_SNAPSHOT, f->tool.force, &f->out, err)) != KV_OK)

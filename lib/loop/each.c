@@ -93,7 +93,7 @@ configure(struct step *s, struct kv_command *c, const struct kv_opt *common, str
 			goto out;
 	}
 	if (rc == KV_END && !kv_args_operands(&args, &operands)) {
-		if ((rc = stage->ready(s->cfg, err)) == KV_OK && stage->output(s->cfg) != KV_WRITES_SNAPSHOT)
+		if ((rc = stage->ready(s->cfg, err)) == KV_OK && stage->output && stage->output(s->cfg) != KV_WRITES_SNAPSHOT)
 			rc = kv_fail(err, KV_EUSAGE, "no snapshot comes out of it");
 	}
 out:
@@ -205,7 +205,7 @@ kv_each_observe(const struct kv_each *e, struct kv_observe *o)
 		const struct kv_stage *stage = e->step[i].stage;
 		uint32_t queries = stage->queries ? stage->queries(e->step[i].cfg) : 0;
 
-		needs |= stage->needs(e->step[i].cfg);
+		needs |= stage->needs ? stage->needs(e->step[i].cfg) : 0;
 		if (o->last < queries)
 			o->last = queries;
 	}

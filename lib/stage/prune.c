@@ -156,13 +156,6 @@ ready(void *cfg, struct kv_err *err)
 	return KV_OK;
 }
 
-static enum kv_output
-output(const void *cfg)
-{
-	(void)cfg;
-	return KV_WRITES_SNAPSHOT;
-}
-
 static unsigned
 needs(const void *cfg)
 {
@@ -293,7 +286,6 @@ const struct kv_stage kv_stage_prune = {
 	.option = option,
 	.force = force,
 	.ready = ready,
-	.output = output,
 	.needs = needs,
 	.queries = queries,
 	.run = run,

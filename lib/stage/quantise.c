@@ -126,20 +126,6 @@ ready(void *cfg, struct kv_err *err)
 	return KV_OK;
 }
 
-static enum kv_output
-output(const void *cfg)
-{
-	(void)cfg;
-	return KV_WRITES_SNAPSHOT;
-}
-
-static unsigned
-needs(const void *cfg)
-{
-	(void)cfg;
-	return 0;
-}
-
 static size_t
 n_items(const struct kv_cache *c)
 {
@@ -237,8 +223,6 @@ const struct kv_stage kv_stage_quant = {
 	.start = start,
 	.option = option,
 	.ready = ready,
-	.output = output,
-	.needs = needs,
 	.run = run,
 	.free = free,
 };

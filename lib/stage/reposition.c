@@ -123,20 +123,6 @@ ready(void *cfg, struct kv_err *err)
 	return r->mode == KEY_MAP ? kv_tsv_read(r->map_path, "position", KV_TSV_INT, &r->map, err) : KV_OK;
 }
 
-static enum kv_output
-output(const void *cfg)
-{
-	(void)cfg;
-	return KV_WRITES_SNAPSHOT;
-}
-
-static unsigned
-needs(const void *cfg)
-{
-	(void)cfg;
-	return 0;
-}
-
 static size_t
 n_lists(const struct kv_cache *c)
 {
@@ -344,8 +330,6 @@ const struct kv_stage kv_stage_reposition = {
 	.start = start,
 	.option = option,
 	.ready = ready,
-	.output = output,
-	.needs = needs,
 	.run = run,
 	.free = reposition_free,
 };

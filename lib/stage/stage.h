@@ -41,8 +41,8 @@ struct kv_stage {
 	enum kv_status (*option)(void *cfg, int key, const char *arg, struct kv_err *err);	/* one row of the table */
 	void (*force)(void *cfg);			/* --force was given; NULL: it makes no difference */
 	enum kv_status (*ready)(void *cfg, struct kv_err *err);		/* after the last: is it a whole command? */
-	enum kv_output (*output)(const void *cfg);
-	unsigned (*needs)(const void *cfg);				/* enum kv_needs */
+	enum kv_output (*output)(const void *cfg);			/* NULL: a snapshot */
+	unsigned (*needs)(const void *cfg);				/* enum kv_needs; NULL: none */
 	uint32_t (*queries)(const void *cfg);				/* of each layer, that should be on record; NULL: none */
 	/* cache is NULL where output says KV_PRINTS_ALONE. */
 	enum kv_status (*run)(const void *cfg, struct kv_cache *cache, struct kv_pool *pool, struct kv_notes *notes, struct kv_err *err);
