@@ -20,6 +20,7 @@ enum {
 };
 
 bool kv_amx_matmul(struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m, float *y, bool add);
+bool kv_amx_flash(struct kv_pool *pool, const struct kv_attn *a, const float *q, size_t m, float *out);
 
 /*
  * Tiles must be configured in every thread that uses them, and are given back so that they need not be saved when threads change. (The
