@@ -234,7 +234,7 @@ static enum kv_status
 answer(void *arg, struct kv_cache *c, struct kv_err *err)
 {
 	struct decode *d = arg;
-	struct kv_render render = { .format = d->format, .out = d->out, .n_top = d->gen.n_top };
+	struct kv_render render = { .format = d->format, .out = d->out };
 	struct kv_generated made;
 	uint32_t reused = kv_cache_longest(c);
 	enum kv_status rc;
@@ -243,6 +243,8 @@ answer(void *arg, struct kv_cache *c, struct kv_err *err)
 
 	if ((rc = kv_session_fits(&d->session, c, true, d->tool.force, err)) != KV_OK || (rc = kv_session_tokenizer(&d->session, err)) != KV_OK)
 		return rc;
+	d->gen.n_top = d->gen.n_top < c->geom.n_vocab ? d->gen.n_top : c->geom.n_vocab;
+	render.n_top = d->gen.n_top;
 	d->gen.pool = d->tool.pool;
 	d->gen.say = (struct kv_say){ kv_tool_line, &d->tool };
 	d->gen.observe = d->save || d->gen.each ? kv_observe_on(&d->observe, c) : (struct kv_observe){ 0 };

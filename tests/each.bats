@@ -79,6 +79,37 @@ both() {
 	[[ $stderr == *"--observe last=1"*"round 0: the pipeline ended with status 5"* ]]
 }
 
+@test "a cache that is coded as it grows: rounds with too little for a block are no error, and say so once" {
+	for what in k v kv; do
+		both "kv-quant --kivi 4 --group 8 --residual 64 --what $what" --chunk 16
+		# As many are coded as if it were done in the end.
+		kv-prefill --chunk 16 --each "kv-quant --kivi 4 --group 8 --residual 64 --what $what" doc -o a.kvs 2>log
+		[ "$(grep -c 'round 0: kv-quant' log)" -eq ${#what} ]
+		[ "$(wc -l <log)" -le $((2 * ${#what})) ]
+		[ "$(kv-dump --json a.kvs | jq_ .quant.rows_k)" = $([ $what = v ] && echo 0 || echo $((total / 64 * 64 * 6))) ]
+		[ "$(kv-dump --json a.kvs | jq_ .quant.rows_v)" = $([ $what = k ] && echo 0 || echo $(((total - 64) * 6))) ]
+	done
+	kv-prefill --chunk 16 -v --each 'kv-quant --kivi 4 --group 8 --residual 64 --what k' doc -o a.kvs 2>log
+	[ "$(grep -c 'nothing to code' log)" -eq $(((total + 15) / 16 - total / 64)) ]
+	# While decoding, too.
+	kv-prefill --take 100 doc | kv-quant --kivi 4 --group 8 --residual 32 --what k -o q.kvs
+	kv-decode -n 40 --ignore-eos --ids --each 'kv-quant --kivi 4 --group 8 --residual 32 --what k' --save b.kvs q.kvs
+	[ "$(kv-dump --json b.kvs | jq_ .quant.rows_k)" -eq $((128 * 6)) ]
+	# Asked again with nothing read since: refused.
+	refuse 5 kv-quant --kivi 4 --group 8 --residual 64 --what k <(kv-quant --kivi 4 --group 8 --residual 64 --what k <(kv-prefill doc))
+	says "K is quantised already"
+}
+
+@test "pruning, coding and evicting in one loop: what goes, and what is refused" {
+	both 'kv-evict --tova -k 100 | kv-quant --kivi 4 --group 8 --residual 32 --what v | kv-reposition --compact' --chunk 16
+	[ "$(kv-dump --json in.kvs | jq_ .quant.rows_v)" -gt 0 ]
+	both 'kv-evict --tova -k 100 | kv-prune --think 0.4 --pairs --reuse-mask | kv-reposition --compact' --chunk 16
+	[ "$(kv-dump --json in.kvs | jq_ .masks.rows_pruned)" -gt 0 ]
+	refused() { run -5 --separate-stderr kv-prefill --chunk 16 --each "$1" doc && [[ ${stderr_lines[-1]} == *": $2: layer "*"$3"* ]]; }
+	refused 'kv-evict --tova -k 100 | kv-quant --kivi 4 --group 8 --residual 32' kv-evict 'quantised groups of 8 would be split'
+	refused 'kv-evict --window -k 100 | kv-prune --think 0.4 --reuse-mask | kv-reposition --compact' kv-reposition 'positions are baked in'
+}
+
 @test "pipelines as sh reads them" {
 	kv-prefill --chunk 90 --each 'kv-evict --window -k 20' doc -o want.kvs
 	kv-prefill --chunk 90 --each "kv-evict  '--window' \"-k\" 2\\0" doc -o a.kvs
