@@ -128,6 +128,10 @@ types() { kv-dump --tsv frames "$1" | cut -f 2 | tail -n +2 | tr '\n' ' '; }
 	same e.kvs "$files/good-unknown-unsafe.kvs"
 	# Its bytes are those that came.
 	kv-evict --window -k 2 -u "$files/good-unknown-safe.kvs" | grep -aq something
+	# They are not opened, whatever the output's codec.
+	stored() { kv-dump --tsv frames "$1" | awk '$2 == "aBCd"' | cut -f 3,4,9,10; }
+	kv-evict --window -k 2 -u "$files/good-unknown-sealed.kvs" -o e.kvs
+	diff <(stored "$files/good-unknown-sealed.kvs") <(stored e.kvs)
 	# An ancillary frame that must be understood, or whose codec nobody here knows, is left out.
 	kv-evict --window -k 2 "$files/good-flag-must-ancillary.kvs" -o e.kvs
 	[[ $(types e.kvs) != *" oBSn "* ]]
