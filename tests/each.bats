@@ -258,27 +258,100 @@ END
 	refuse 2 kv-decode --every 3 s.kvs
 }
 
-@test "examples: a log that grows, parts that arrive" {
+tokens() { kv-dump --json "$1" | jq_ .tokens; }
+
+watch() { "$BATS_TEST_DIRNAME/../examples/watch-log.sh" log question state; }
+
+# state_is N TOKENS: N bytes of the log are read, and so many tokens in all; nothing is left over.
+state_is() {
+	[[ $(readlink state/current) == read-$1-* ]] && [ "$(tokens state/current)" -eq "$2" ] &&
+		[ "$(ls state | sort | paste -sd' ')" = "answered current lock $(readlink state/current)" ] ||
+		{ ls -l state && tokens state/current; return 1; }
+}
+
+@test "examples: a log that grows, is cut, rotated, and asked about anew" {
 	export WORDS=4
 	echo "what is kept?" >question
-	watch() { "$BATS_TEST_DIRNAME/../examples/watch-log.sh" log question state; }
 	head -n 3 doc >log
 	printf 'half a li' >>log
 	watch >answer
 	[ -s answer ]
-	first=$(kv-dump --json state/current | jq_ .tokens)
-	[ "$first" -eq "$(head -n 3 doc | kv-prefill | kv-dump --json | jq_ .tokens)" ]
+	state_is "$(head -n 3 doc | wc -c)" "$(tokens <(head -n 3 doc | kv-prefill))"
 	run -0 watch
 	[ -z "$output" ]
-	printf 'ne\n' >>log
+	printf 'ne, and half of \xe2\x82' >>log
+	run -0 watch
+	[ -z "$output" ]
+	printf '\xac\n' >>log
+	run -0 --separate-stderr watch
+	[ -n "$output" ]
+	[ -z "$stderr" ]
+	read=$(tokens <(kv-prefill log))
+	state_is "$(wc -c <log)" "$read"
+	# Rotated, with a line that was not read yet.
+	echo "the last line" >>log
+	mv log log.1
+	echo "the first line" >log
 	run -0 watch
 	[ -n "$output" ]
-	[ "$(kv-dump --json state/current | jq_ .tokens)" -gt "$first" ]
-	[ "$(ls state/*.kvs | wc -l)" -eq 1 ]
-	echo new >log
+	read=$((read + $(tokens <(printf 'the last line\nthe first line\n' | kv-prefill --bos no))))
+	state_is 15 "$read"
+	# Copied and truncated, longer than it was when nobody looks; then without a trace of what it was.
+	cp log log.1
+	prose 40 >log
 	run -0 watch
-	[ "$(readlink state/current)" = read-4.kvs ]
+	read=$((read + $(tokens <(kv-prefill --bos no log))))
+	state_is "$(wc -c <log)" "$read"
+	rm log.1
+	prose 60 | tail -n +2 >log
+	run -0 watch
+	read=$((read + $(tokens <(kv-prefill --bos no log))))
+	state_is "$(wc -c <log)" "$read"
+	# Another question is answered at once, the same one not again.
+	echo "what is gone?" >question
+	run -0 watch
+	[ -n "$output" ]
+	run -0 watch
+	[ -z "$output" ]
+	rm log
+	run ! watch
+}
 
+@test "examples: whoever watches a log may be killed at any moment" {
+	export WORDS=4
+	echo "what is kept?" >question
+	RANDOM=5
+	prose 4000 >text
+	mkdir state
+	kills=0
+	for ((i = 0; i < 25; i++)); do
+		# Bytes that end where they like; sometimes a new log, before the end of the old one was read.
+		[ $((i % 9)) -ne 8 ] || watch >>answers
+		tail -c +$((i * 300 + 1)) text | head -c 300 >>log
+		if [ $((i % 9)) -eq 8 ]; then
+			head -n "$(wc -l <log)" log >log.1
+			tail -c +$(($(wc -c <log.1) + 1)) log >log.next
+			mv log.next log
+		fi
+		touch log
+		setsid "$BATS_TEST_DIRNAME/../examples/watch-log.sh" log question state >>answers 2>>errors &
+		pid=$!
+		sleep "$(awk -v r=$RANDOM 'BEGIN { print r / 65536 }')"
+		kill -9 -- -$pid 2>/dev/null && kills=$((kills + 1))
+		wait $pid || :
+		flock state/lock true		# those that it ran are gone, too
+	done
+	[ $kills -gt 3 ]
+	[ ! -s errors ] || { cat errors; false; }
+	watch >>answers
+	watch >last
+	[ ! -s last ]
+	# Every whole line once, whatever was cut off when.
+	lines=$(head -c $((25 * 300)) text | wc -l)
+	state_is "$(head -n "$(wc -l <log)" log | wc -c)" "$(tokens <(head -n "$lines" text | kv-prefill))"
+}
+
+@test "examples: parts that arrive" {
 	head -n 4 doc >a
 	tail -n +5 doc >b
 	KEEP=30 "$BATS_TEST_DIRNAME/../examples/by-part.sh" parts.kvs a b
