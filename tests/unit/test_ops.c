@@ -479,6 +479,12 @@ test_attend(struct kv_pool *pool)
 		{ 7, 1, 65, 63, { 321 }, 3, 2, 64, 0, 0 },	/* neither keys nor values fill vectors */
 		{ 2, 1, 96, 80, { 700 }, 200, 3, 32, 300, 0 },
 		{ 4, 4, 64, 128, { 64, 65, 63, 257 }, 63, 2, 64, 0, 0 },
+		{ 7, 1, 64, 64, { 523 }, 1, 2, 64, 0, 0 },	/* more heads than are multiplied at a time … */
+		{ 7, 1, 64, 64, { 523 }, 1, 2, 64, 0, 0 },
+		{ 18, 2, 96, 64, { 300, 77 }, 1, 2, 32, 0, 0 },	/* … and channels that do not turn */
+		{ 18, 2, 96, 64, { 300, 77 }, 1, 2, 32, 0, 0 },
+		{ 10, 1, 64, 32, { 260 }, 1, 2, 16, 0, 0 },	/* vectors of eight, but not of sixteen */
+		{ 3, 1, 64, 64, { 15 }, 1, 2, 16, 0, 0 },
 	};
 
 	for (size_t k = 0; k < sizeof t / sizeof *t; k++) {
