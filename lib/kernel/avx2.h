@@ -73,6 +73,7 @@ bool kv_avx2_matmul_with(const struct kv_avx2_products *how, struct kv_pool *poo
 
 /* Attention of one token over rows in f16; other rows, and batches, are left to the generic table. */
 bool kv_avx2_attend(struct kv_pool *pool, const struct kv_attn *a, const float *q, size_t m, float *out);
+bool kv_avx512_attend(struct kv_pool *pool, const struct kv_attn *a, const float *q, size_t m, float *out);
 /* Attention of a batch; of one token, as above. */
 bool kv_avx2_flash(struct kv_pool *pool, const struct kv_attn *a, const float *q, size_t m, float *out);
 bool kv_avx512_flash(struct kv_pool *pool, const struct kv_attn *a, const float *q, size_t m, float *out);
