@@ -22,7 +22,8 @@ BIN_O = $(patsubst %.c,$(O)/%.o,$(filter-out bin/kv-%,$(wildcard bin/*.c)))
 TEST_O = $(patsubst %.c,$(O)/%.o,$(wildcard tests/lib/*.c))
 UNITS = $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/*.c))
 FUZZ = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-EMULATED = $(addprefix $(B)/tests/unit/,test_levels_emulated test_ops_emulated test_forward_emulated)
+EMULATED = $(addprefix $(B)/tests/unit/,test_levels_emulated test_ops_emulated test_forward_emulated test_attend_segments_emulated \
+	test_continuation_emulated)
 TEST_TOOLS = $(patsubst tests/tools/%.c,$(B)/tests/tools/%,$(wildcard tests/tools/*.c))
 
 all: $(TOOLS:%=$(B)/bin/%) $(B)/lib/libkvs.a
