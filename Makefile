@@ -22,7 +22,8 @@ BIN_O = $(patsubst %.c,$(O)/%.o,$(filter-out bin/kv-%,$(wildcard bin/*.c)))
 TEST_O = $(patsubst %.c,$(O)/%.o,$(wildcard tests/lib/*.c))
 UNITS = $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/*.c))
 FUZZ = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-EMULATED = $(addprefix $(B)/tests/unit/,test_levels_emulated test_ops_emulated)
+EMULATED = $(addprefix $(B)/tests/unit/,test_levels_emulated test_ops_emulated test_forward_emulated test_attend_segments_emulated \
+	test_continuation_emulated)
 TEST_TOOLS = $(patsubst tests/tools/%.c,$(B)/tests/tools/%,$(wildcard tests/tools/*.c))
 
 all: $(TOOLS:%=$(B)/bin/%) $(B)/lib/libkvs.a
@@ -63,7 +64,7 @@ $(UNITS) $(TEST_TOOLS): $(B)/tests/%: $(O)/tests/%.o $(B)/tests/libtest.a $(B)/l
 # Kernels of the levels avx512 and amx a second time, their instructions emulated by SIMDe and by tests/lib/tiles.c: X_emulated is test X with them.
 EMULATED_O = $(patsubst lib/kernel/%.c,$(O)/emulated/%.o,$(wildcard lib/kernel/avx512_*.c lib/kernel/amx_*.c)) $(O)/tests/emulated/cpu_emulated.o
 EMULATED_CFLAGS = -Wno-psabi $(if $(AVX2_CFLAGS),$(AVX2_CFLAGS) $(patsubst %,-D__%__,$(SIMDE)))
-SIMDE = $(shell printf '\043if __has_include(<simde/x86/avx512.h>)\nAVX512F AVX512VNNI AMX_BF16\n\043endif\n' | $(CC) $(CPPFLAGS) -E -P -)
+SIMDE = $(shell printf '\043if __has_include(<simde/x86/avx512.h>)\nAVX512F AVX512VNNI AVX512BF16\n\043endif\n' | $(CC) $(CPPFLAGS) -E -P -)
 
 $(O)/emulated/%.o: lib/kernel/%.c
 	@mkdir -p $(@D)

@@ -3,11 +3,13 @@
  *
  * A tile is 16 rows of 64 bytes. A product of tiles adds to sums [16 rows][16 columns] in f32 the products of 32 numbers in bf16 each: those of the
  * left tile [16 rows][32] and of the right one, whose rows are pairs of numbers of every column, [16 pairs][16 columns][2].
+ *
+ * (Compilers disagree about the name of their macro for tiles of bf16; that for vectors of bf16, which are needed too, stands for both.)
  */
 #ifndef KV_KERNEL_AMX_H
 #define KV_KERNEL_AMX_H
 
-#if defined __AMX_BF16__
+#if defined __AVX512BF16__
 #include <immintrin.h>
 
 #include "kernel/avx2.h"

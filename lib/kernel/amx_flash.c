@@ -5,7 +5,7 @@
  */
 #include "kernel/ops.h"
 
-#if defined __AMX_BF16__
+#if defined __AVX512BF16__
 #include "kernel/amx.h"
 #include "kernel/flash.h"
 
@@ -160,8 +160,8 @@ static const struct kv_attn_level tiles = { SQUARE, PANEL, KV_LANES, pack_tiles,
 bool
 kv_amx_flash(struct kv_pool *pool, const struct kv_attn *a, const float *q, size_t m, float *out)
 {
-	bool fits = a->d_k % DEPTH == 0 && a->d_v % SQUARE == 0;
-
-	return m == 1 ? kv_avx2_attend(pool, a, q, m, out) : kv_attend_batch(pool, a, fits ? &tiles : &flash, q, m, out);
+	if (m == 1 || a->d_k % DEPTH || a->d_v % SQUARE)
+		return kv_avx512_flash(pool, a, q, m, out);
+	return kv_attend_batch(pool, a, &tiles, q, m, out);
 }
 #endif

@@ -5,7 +5,7 @@
  */
 #include "kernel/ops.h"
 
-#if defined __AMX_BF16__
+#if defined __AVX512BF16__
 #include <string.h>
 
 #include "kernel/amx.h"

@@ -155,8 +155,8 @@ void
 bench_kernels(const struct kv_ops *ops)
 {
 	static const uint32_t types[] = { KV_W_Q4_0, KV_W_Q5_0, KV_W_Q5_1, KV_W_Q8_0, KV_W_Q4_K, KV_W_Q5_K, KV_W_Q6_K, KV_W_F16, KV_W_BF16, KV_W_F32 };
-	bool eight_bits = strcmp(ops->level, "generic");
-	double floor = eight_bits ? 1.5 : 0, ceiling = eight_bits ? 1.2 : 0, sgemm;
+	bool generic = !strcmp(ops->level, "generic"), tiles = !strcmp(ops->level, "amx");
+	double floor = generic ? 0 : tiles ? 5 : 1.5, ceiling = generic ? 0 : 1.2, sgemm;
 
 	bench_product(ops, KV_W_Q4_1, 576, 576, floor);
 	bench_product(ops, KV_W_Q4_1, 576, 192, floor);

@@ -8,7 +8,7 @@
 /* Kernels ask for these; the compiler's own headers and SIMDe must not find them. */
 #undef __AVX512F__
 #undef __AVX512VNNI__
-#undef __AMX_BF16__
+#undef __AVX512BF16__
 
 #pragma GCC system_header
 #include_next <immintrin.h>
@@ -17,7 +17,7 @@
 
 #define __AVX512F__ 1
 #define __AVX512VNNI__ 1
-#define __AMX_BF16__ 1
+#define __AVX512BF16__ 1
 
 #include <float.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /*
  * Reading on behind keys and values that were pruned, put into codes, or both: a text at once, in batches, and token by token, at every level of
  * the processor, against a plain cache in f32 that holds what those rows stand for, read on at the generic level. Surprisals must agree to 1e-4
- * nats, the last hidden state to 1e-5 of its size.
+ * nats, the last hidden state to 1e-5 of its size; where products are made in bf16, to 0.4 nats and 4 %.
  */
 #include "model/forward.h"
 
@@ -10,8 +10,8 @@
 
 #include "tap.h"
 #include "cache/segments.h"
-#include "kernel/level.h"
 #include "kernel/quant.h"
+#include "levels.h"
 #include "loop/feed.h"
 #include "model/sample.h"
 #include "policy/rows.h"
@@ -198,9 +198,9 @@ any_baked(const struct kv_cache *c)
 static void
 test_state(const char *arch, const struct state *s)
 {
-	static const char *const caps[] = { "generic", "avx2", "avx512", "amx" };
 	static const size_t batches[] = { MORE, 7, 1 };
-	const struct kv_ops *ops, *last = NULL;
+	const struct kv_ops *ops[KV_N_LEVELS];
+	size_t levels = levels_here(ops);
 	struct kv_cache *mixed, *plain;
 	struct outcome want, full;
 	struct rig r;
@@ -216,16 +216,16 @@ test_state(const char *arch, const struct state *s)
 	kv_cache_free(plain);
 	ok(nll_apart(&want, &full) > 0.01, "what was lost shows: %.3f nats", nll_apart(&want, &full));
 	rig_close(&r);
-	for (size_t i = 0; i < sizeof caps / sizeof *caps; i++) {
-		if (kv_ops_choose(caps[i], &ops, NULL) != KV_OK || ops == last)
-			continue;
-		last = ops;
-		rig_open(&r, arch, ops);
+	for (size_t i = 0; i < levels; i++) {
+		bool narrow = !strcmp(ops[i]->level, "amx");	/* multiplies in bf16 */
+
+		rig_open(&r, arch, ops[i]);
 		for (size_t b = 0; b < sizeof batches / sizeof *batches; b++) {
 			struct outcome got = read_on(&r, mixed, batches[b]);
 			double nll = nll_apart(&got, &want), hidden = hidden_apart(&got, &want);
 
-			ok(nll < 1e-4 && hidden < 1e-5, "%s: %zu at a time: surprisal %.1e, hidden state %.1e", ops->level, batches[b], nll, hidden);
+			ok(nll < (narrow ? 0.4 : 1e-4) && hidden < (narrow ? 0.04 : 1e-5), "%s: %zu at a time: surprisal %.1e, hidden state %.1e",
+				ops[i]->level, batches[b], nll, hidden);
 		}
 		rig_close(&r);
 	}

@@ -9,6 +9,7 @@
 
 #include "tap.h"
 #include "kernel/quant.h"
+#include "levels.h"
 #include "model/sample.h"
 #include "naive.h"
 #include "synth.h"
@@ -36,7 +37,7 @@ rig_cache(struct rig *r)
 }
 
 static bool
-rig_open(struct rig *r, const struct synth *s, enum kvs_dtype dtype, unsigned threads)
+rig_open_with(struct rig *r, const struct synth *s, const struct kv_ops *ops, enum kvs_dtype dtype, unsigned threads)
 {
 	struct kv_err err = { 0 };
 	struct kv_gguf *g;
@@ -45,7 +46,7 @@ rig_open(struct rig *r, const struct synth *s, enum kvs_dtype dtype, unsigned th
 	*r = (struct rig){ 0 };
 	if (!synth_make(s, &r->file) || kv_gguf_mem(r->file.p, r->file.len, &g, &err) != KV_OK ||
 		kv_model_from(g, dtype, &r->m, &err) != KV_OK ||
-		kv_engine_new(r->m, &kv_ops_generic, r->pool = kv_pool_new(threads), &r->e, &err) != KV_OK || !rig_cache(r)) {
+		kv_engine_new(r->m, ops, r->pool = kv_pool_new(threads), &r->e, &err) != KV_OK || !rig_cache(r)) {
 		printf("# %s\n", err.text);
 		return false;
 	}
@@ -54,6 +55,12 @@ rig_open(struct rig *r, const struct synth *s, enum kvs_dtype dtype, unsigned th
 	for (int i = 0; i < N; i++)
 		r->ids[i] = (uint32_t)(kv_rng_next(&rng) * r->m->geom.n_vocab);
 	return r->logits != NULL;
+}
+
+static bool
+rig_open(struct rig *r, const struct synth *s, enum kvs_dtype dtype, unsigned threads)
+{
+	return rig_open_with(r, s, &kv_ops_generic, dtype, threads);
 }
 
 static void
@@ -274,6 +281,34 @@ test_variants(void)
 	synth_defaults(&s, "qwen2", KV_W_F16, 22);
 	s.rope = SYNTH_YARN;
 	test_model("YaRN", &s, KVS_F32);
+}
+
+/* What every level that runs here makes of a whole model, by batches and one by one: eight bits for activations, or bf16 for everything. */
+static void
+test_levels(void)
+{
+	const struct kv_ops *ops[KV_N_LEVELS];
+	size_t n = levels_here(ops);
+	struct synth s;
+	struct rig r;
+
+	synth_defaults(&s, "llama", KV_W_Q4_1, 40);
+	s.d_head = 32;	/* fills tiles */
+	for (size_t i = 1; i < n; i++) {
+		struct naive want = { 0 };
+		double logits, rows, on, most = strcmp(ops[i]->level, "amx") ? 0.25 : 0.1;
+
+		if (ok(rig_open_with(&r, &s, ops[i], KVS_F16, 2), "%s: opens", ops[i]->level)) {
+			naive_run(r.m->gguf, r.ids, N, NULL, KVS_F16, NULL, &want);
+			logits = read_in(&r, &want, N, (size_t[]){ N }, 1);
+			rows = rows_distance(&r, &want);
+			on = read_in(&r, &want, N, (size_t[]){ 38, 1 }, 2);
+			ok(logits < most && rows < most && on < 0.25, "%s: logits %.3f, keys and values %.3f, then one by one %.3f", ops[i]->level, logits,
+				rows, on);
+			naive_free(&want);
+		}
+		rig_close(&r);
+	}
 }
 
 /* All that a run leaves behind, as bytes. */
@@ -552,6 +587,7 @@ main(void)
 	test_architectures();
 	test_types();
 	test_variants();
+	test_levels();
 	test_threads();
 	test_evicted();
 	test_received(0);
