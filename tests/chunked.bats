@@ -25,10 +25,19 @@ field() {
 # ids N: so many token ids, always the same.
 ids() { awk -v n="$1" 'BEGIN { srand(3); for (i = 0; i < n; i++) print int(rand() * 300) }'; }
 
+# A model of one layer with one head, for texts of a million tokens: their number counts here, not what is made of them.
+least_model() {
+	mkmodel --type F32 --layers 1 --heads 1 --kv-heads 1 --head-dim 4 --embd 32 --ff 32 -o least.gguf
+	export KV_MODEL=$PWD/least.gguf
+}
+
 # rounds: of the lines of -v on standard input, one a round: its number, entries kept, entries there, the next position before it was moved.
 rounds() {
 	awk '{ sub(/.*each: round /, "") } / kv-evict: kept / { r = $1 + 0; kept = $4; of = $6 } / kv-reposition: / { sub(/.*was /, ""); print r, kept, of, $1 }'
 }
+
+# digests FILE: of each snapshot of a sequence.
+digests() { kv-dump --digest "$1"; }
 
 alike() {
 	same "$1" "$2"
@@ -58,25 +67,28 @@ alike() {
 	says "run kv-prefill with --probe"
 }
 
-@test "InfiniPot: in this process, in a shell, and as a loop over files, 20 rounds" {
-	local keep='kv-evict --infinipot -k 30 | kv-reposition --compact' rounds=0 n room
-	kv-prefill --fill 60 --probe @question --each "$keep" doc -o in.kvs
-	kv-prefill --fill 60 --probe @question --observe nll --each "$keep | cat" doc -o out.kvs
+@test "InfiniPot: in this process, in a shell, and as a loop over files, more than 20 rounds" {
+	local keep='kv-evict --infinipot -k 32 | kv-reposition --compact' rounds=0 n room
+	kv-prefill --fill 56 --probe @question --each "$keep" doc -o in.kvs
+	kv-prefill --fill 56 --probe @question --observe nll --each "$keep | cat" doc -o out.kvs
 	alike in.kvs out.kvs
+	kv-prefill -@3 --fill 56 --probe @question --each "$keep" doc -o threads.kvs
+	alike in.kvs threads.kvs
 	kv-prefill --observe nll --take 0 doc -o loop.kvs
 	while n=$(tokens_of loop.kvs) && [ "$n" -lt "$total" ]; do
-		room=$((60 - probe - $(field loop.kvs .entries.max)))
+		room=$((56 - probe - $(field loop.kvs .entries.max)))
 		kv-prefill --from loop.kvs --continue --take $room --observe nll --probe @question doc -o full.kvs
 		if [ "$(tokens_of full.kvs)" -lt "$total" ]; then
-			kv-evict --infinipot -k 30 full.kvs | kv-reposition --compact -o loop.kvs
+			kv-evict --infinipot -k 32 full.kvs | kv-reposition --compact -o loop.kvs
 		else
 			cp full.kvs loop.kvs
 		fi
 		rounds=$((rounds + 1))
 	done
-	[ "$rounds" -ge 18 ]
+	[ "$rounds" -gt 20 ]
 	same in.kvs loop.kvs
 	cmp <(kv-dump --tsv nll in.kvs) <(kv-dump --tsv nll loop.kvs)
+	cmp <(kv-decode -n 12 --ids -p @question in.kvs) <(kv-decode -n 12 --ids -p @question loop.kvs)
 }
 
 @test "threads, and reads of one byte, change nothing" {
@@ -116,9 +128,10 @@ for x, y in zip(a, b):
 	near c want
 }
 
-@test "CItruS: sizes as the table has them" {
-	ids 10000 >ids
+@test "CItruS: sizes as the table has them, up to a million tokens" {
+	ids 1000000 >ids
 	while read -r chunk keep n chunks evicts peak after final; do
+		[ "$n" -lt 100000 ] || least_model
 		kv-prefill -v --tokens --take "$n" --chunk "$chunk" --probe '5 6 7' \
 			--each "kv-evict --citrus -k $keep | kv-reposition --compact" ids -o a.kvs 2>log
 		kv-prefill --tokens --from a.kvs --probe '5 6 7' | kv-evict --citrus -k "$keep" | kv-reposition --compact -o f.kvs
@@ -128,7 +141,7 @@ for x, y in zip(a, b):
 		[ "$got" = "$chunks $evicts $peak $after $final" ] || { echo "$chunk/$keep $n: $got"; return 1; }
 		[ "$(field f.kvs .entries.min .tail)" = "$final 0" ]
 		# No position beyond budget, old chunk and new one.
-		[ "$(rounds <log | awk '$4 > most { most = $4 } END { print most }')" -le $((keep + 2 * chunk)) ]
+		rounds <log | awk -v most=$((keep + 2 * chunk)) '$4 > most { exit 1 }'
 	done <<<'256 768 1 1 - 1 1 1
 		256 768 256 1 - 256 256 256
 		256 768 257 2 - 257 257 257
@@ -146,7 +159,20 @@ for x, y in zip(a, b):
 		256 100 512 2 1 512 356 100
 		256 100 700 3 1 544 288 100
 		256 100 1025 5 1 612 101 100
-		8 24 3125 391 4 40 29 24'
+		8 24 3125 391 4 40 29 24
+		256 768 100000 391 4 1280 928 768
+		256 768 1000000 3907 4 1280 832 768'
+}
+
+@test "CItruS: a probe longer than the chunk, and than what is kept" {
+	ids 200 >ids
+	P=$(seq 25 | paste -sd' ')
+	kv-prefill -v --tokens --chunk 4 --probe "$P" --each 'kv-evict --citrus -k 6 | kv-reposition --compact' ids -o a.kvs 2>log
+	[ "$(rounds <log | wc -l)" -eq 50 ]
+	rounds <log | awk 'BEGIN { split("4 4,8 8,10 12", first, ",") } { want = $1 < 3 ? first[$1 + 1] : "10 14" } $2 " " $3 != want { exit 1 }'
+	[ "$(field a.kvs .entries.min .entries.max .next_pos .tail)" = "10 10 10 4" ]
+	kv-prefill --tokens --from a.kvs --probe "$P" | kv-evict --citrus -k 6 -o f.kvs
+	[ "$(field f.kvs .entries.min .entries.max .tail)" = "6 6 0" ]
 }
 
 @test "CItruS: what stays is one set a layer, in order; the sizes of every round" {
@@ -189,6 +215,18 @@ for s in (json.loads(l) for l in open("all.json")):
 		cmp <(kv-dump --only $i --tsv entries main.seq | awk -F'\t' '$4 >= t' t=$((16 * (i - 1)))) \
 			<(kv-dump --only $i --tsv entries twin.seq | awk -F'\t' '$4 >= t' t=$((16 * (i - 1))))
 	done
+	# To the last bit of every key and value: of the new entries alone, moved to the same positions, both make one snapshot.
+	for new in 16 8; do
+		for seq in main twin; do kv-evict --window --scope head -k $new $seq.seq | kv-reposition --compact >new.$seq; done
+		cmp <(digests new.main) <(digests new.twin)
+		[ "$(digests new.main | sort -u | wc -l)" -eq 24 ]
+	done
+	# What was there before is not the same any more; the last twin, ranked by the question, is the answer's cache.
+	kv-dump --only 24 --tsv entries main.seq | awk -F'\t' 'NR > 1 && $3 < 36' | cut -f1,2,4 >main.old
+	kv-dump --only 24 --tsv entries twin.seq | awk -F'\t' 'NR > 1 && $3 < 36' | cut -f1,2,4 >twin.old
+	run ! cmp main.old twin.old
+	kv-evict --only 24 --citrus -k 20 twin.seq | kv-reposition --compact -o last.kvs
+	same last.kvs twin.kvs
 	kv-dump --only 23 --json main.seq | grep -q '"name": *"chunk"'
 	run ! grep -q '"name": *"probe"' <(kv-dump --only 23 --json main.seq)
 	kv-dump --only 23 --json twin.seq | grep -q '"name": *"probe"'
@@ -216,27 +254,40 @@ for s in (json.loads(l) for l in open("all.json")):
 	[ "$(field asked.kvs .tokens .entries.min .entries.max .next_pos)" = "$((total + probe)) $((40 + probe)) $((40 + probe)) $((40 + probe))" ]
 	cmp <(kv-dump --tsv tokens asked.kvs | tail -n "$probe" | cut -f2) <(kv-prefill --bos no question | kv-dump --tsv tokens | tail -n "$probe" | cut -f2)
 	kv-dump --tsv entries asked.kvs | awk -F'\t' -v n="$total" 'NR > 1 && $4 >= n && $5 != 40 + $4 - n { exit 1 }'
+	# Made by reading it behind what was kept, and nothing else.
+	kv-prefill --from kept.kvs question -o read.kvs
+	same read.kvs asked.kvs
+	kv-decode -n 5 --ignore-eos --ids -p @question --save answered.kvs kept.kvs
+	[ "$(field answered.kvs .entries.max .next_pos)" = "$((40 + probe + 5)) $((40 + probe + 5))" ]
 }
 
-@test "InfiniPot: sizes as the table has them" {
-	ids 8097 >ids
+@test "InfiniPot: sizes as the table has them, up to a million tokens" {
+	least_model
+	ids 1000000 >ids
 	P=$(seq 32 | paste -sd' ')
-	while read -r n reserve rounds distilled end; do
+	while read -r n reserve distilled end; do
 		kv-prefill -v --tokens --take "$n" --fill 4096 --probe "$P" --reserve "$reserve" \
 			--each 'kv-evict --infinipot -k 2048 | kv-reposition --compact' ids -o a.kvs 2>log
 		got="$(rounds <log | wc -l) $(field a.kvs .entries.min .entries.max .next_pos)"
 		[ "$got" = "$distilled $end $end $end" ] || { echo "$n $reserve: $got"; return 1; }
 		rounds <log | awk '$2 != 2048 || $3 > 4064 || $4 > 4064 { exit 1 }'
-	done <<<'1 0 1 0 1
-		4064 0 1 0 4064
-		4065 0 2 1 2049
-		6080 0 2 1 4064
-		6081 0 3 2 2049
-		8097 0 4 3 2049
-		1 160 1 0 1
-		4064 160 1 1 2048
-		6080 160 2 2 2048
-		6081 160 3 2 2049'
+	done <<<'1 0 0 1
+		4064 0 0 4064
+		4065 0 1 2049
+		6080 0 1 4064
+		6081 0 2 2049
+		8096 0 2 4064
+		8097 0 3 2049
+		1 160 0 1
+		4064 160 1 2048
+		4065 160 1 2049
+		6080 160 2 2048
+		6081 160 2 2049
+		8096 160 3 2048
+		8097 160 3 2049
+		100000 0 48 3232
+		100000 160 48 3232
+		1000000 0 495 2080'
 }
 
 @test "InfiniPot: never more than the pot, positions from 0, one surprisal from refill to refill" {
@@ -256,9 +307,47 @@ for s in (json.loads(l) for l in open("all.json")):
 top = {c["id"]: c["logprob"] for c in json.loads(open("top").readline())["top"]}
 d = float(open("nll").read()) + top[int(open("id").read())]
 assert abs(d) < 1e-5, d'
-	# Before anything was distilled all heads agree on what is new: the surest of the novel tokens stay everywhere.
-	kv-prefill "${exact[@]}" --take $((first + 1)) --fill 60 --probe @question --each 'kv-evict --infinipot --nuc 100% -k 30' doc -o n.kvs
-	kv-dump --tsv entries n.kvs | awk -F'\t' 'NR > 1 { set[$1, $2] = set[$1, $2] " " $4 } END { for (k in set) if (set[k] != set[0, 0]) exit 1 }'
+	# Before anything was distilled all heads agree on what is new: the top of what the plain model finds surprising, and the first token.
+	kv-prefill "${exact[@]}" --observe nll --take "$first" doc | kv-dump --tsv nll | tail -n +2 | sort -t"$(printf '\t')" -k3,3gr | cut -f1 >surprising
+	for part in '100% 29' '50% 14'; do
+		kv-prefill "${exact[@]}" --take $((first + 1)) --fill 60 --probe @question --each "kv-evict --infinipot --nuc ${part% *} -k 30" doc -o n.kvs
+		{ echo 0 && head -n "${part#* }" surprising; } >novel
+		kv-dump --tsv entries n.kvs | awk -F'\t' 'NR == FNR { want[$1]; next } FNR > 1 { has[$1, $2, $4]; list[$1, $2] }
+			END { for (l in list) for (s in want) if (!((l, s) in has)) exit 1 }' novel -
+	done
+}
+
+@test "InfiniPot: round by round, what a probe leaves behind is its record alone" {
+	local n=0 full kept read=0
+	kv-prefill --fill 60 --probe @question --observe nll \
+		--each 'tee -a full.seq | kv-evict --infinipot -k 30 | kv-reposition --compact | tee -a kept.seq' doc -o a.kvs
+	kv-prefill --take 0 --observe nll doc -o kept.kvs
+	full=$((60 - probe))
+	digests full.seq >full.digests
+	# The same fill without a probe.
+	while n=$((n + 1)) && [ $n -le "$(wc -l <full.digests)" ]; do
+		room=$((full - $(field kept.kvs .entries.max)))
+		kv-prefill --from kept.kvs --continue --take $room --observe nll doc -o plain.kvs
+		[ "$(digests plain.kvs)" = "$(sed -n ${n}p full.digests)" ]
+		cmp <(kv-dump --tsv nll plain.kvs) <(kv-dump --only $n --tsv nll full.seq)
+		kv-evict --only $n --window -k 1000 kept.seq -o kept.kvs
+	done
+	[ $n -gt 18 ]
+	# Full means full in every list, and distilled means k in every list, at positions 0 ….
+	kv-dump --json full.seq >full.json
+	kv-dump --json kept.seq >kept.json
+	python3 -c 'import json, sys
+for name, n in ("full", int(sys.argv[1])), ("kept", 30):
+    for s in (json.loads(l) for l in open(name + ".json")):
+        assert s["entries"]["per_head"] == [[n] * 2] * 3 and s["next_pos"] == n, (name, s["entries"])' $full
+	cmp <(digests kept.seq) <(kv-reposition --compact kept.seq | kv-dump --digest)
+	# By surprisal alone all heads hold the same, whatever the round.
+	kv-prefill --fill 60 --probe @question --observe nll \
+		--each 'kv-evict --infinipot --nuc 100% -k 30 | kv-reposition --compact | tee -a novel.seq' doc -o b.kvs
+	for n in $(seq 18); do
+		kv-dump --only "$n" --tsv entries novel.seq | awk -F'\t' 'NR > 1 { set[$1, $2] = set[$1, $2] " " $4 } END { for (k in set) if (set[k] != set[0, 0]) exit 1 }'
+	done
+	kv-dump --only 18 --tsv entries kept.seq | awk -F'\t' 'NR > 1 { set[$1, $2] = set[$1, $2] " " $4 } END { exit set[0, 0] == set[1, 1] }'
 }
 
 @test "a document of 100000 tokens: positions and sizes stay" {
@@ -268,9 +357,20 @@ assert abs(d) < 1e-5, d'
 	[ "$(wc -c <a.kvs)" -lt 200000 ]
 }
 
-@test "words and bytes at the end of a text" {
+@test "a text that ends inside a character" {
 	printf 'the cache keeps \xe2\x82' >cut
-	run -0 --separate-stderr kv-prefill --chunk 4 --probe @question --each 'kv-evict --citrus -k 6' cut -o a.kvs
-	[[ $stderr == *"not UTF-8"* ]]
-	kv-dump --verify a.kvs
+	for how in '' '--chunk 4 --probe @question --each kv-evict\ --citrus\ -k\ 6' '--fill 16 --probe @question --each kv-evict\ --infinipot\ -k\ 3'; do
+		eval "run -0 --separate-stderr kv-prefill $how cut -o a.kvs"
+		[ "${#stderr_lines[@]}" -eq 1 ]
+		[[ $stderr == *"not UTF-8"* ]]
+		kv-dump --verify a.kvs
+		# From a pipe, too.
+		eval "run -0 --separate-stderr kv-prefill $how -o b.kvs <cut"
+		same a.kvs b.kvs
+	done
+	# Each byte that is left of it counts as U+FFFD, as anywhere in a text.
+	printf 'the cache keeps \xef\xbf\xbd\xef\xbf\xbd' >whole
+	kv-prefill whole -o c.kvs
+	kv-prefill -q cut -o d.kvs
+	same c.kvs d.kvs
 }

@@ -79,6 +79,37 @@ both() {
 	[[ $stderr == *"--observe last=1"*"round 0: the pipeline ended with status 5"* ]]
 }
 
+@test "a cache that is coded as it grows: rounds with too little for a block are no error, and say so once" {
+	for what in k v kv; do
+		both "kv-quant --kivi 4 --group 8 --residual 64 --what $what" --chunk 16
+		# As many are coded as if it were done in the end.
+		kv-prefill --chunk 16 --each "kv-quant --kivi 4 --group 8 --residual 64 --what $what" doc -o a.kvs 2>log
+		[ "$(grep -c 'round 0: kv-quant' log)" -eq ${#what} ]
+		[ "$(wc -l <log)" -le $((2 * ${#what})) ]
+		[ "$(kv-dump --json a.kvs | jq_ .quant.rows_k)" = $([ $what = v ] && echo 0 || echo $((total / 64 * 64 * 6))) ]
+		[ "$(kv-dump --json a.kvs | jq_ .quant.rows_v)" = $([ $what = k ] && echo 0 || echo $(((total - 64) * 6))) ]
+	done
+	kv-prefill --chunk 16 -v --each 'kv-quant --kivi 4 --group 8 --residual 64 --what k' doc -o a.kvs 2>log
+	[ "$(grep -c 'nothing to code' log)" -eq $(((total + 15) / 16 - total / 64)) ]
+	# While decoding, too.
+	kv-prefill --take 100 doc | kv-quant --kivi 4 --group 8 --residual 32 --what k -o q.kvs
+	kv-decode -n 40 --ignore-eos --ids --each 'kv-quant --kivi 4 --group 8 --residual 32 --what k' --save b.kvs q.kvs
+	[ "$(kv-dump --json b.kvs | jq_ .quant.rows_k)" -eq $((128 * 6)) ]
+	# Asked again with nothing read since: refused.
+	refuse 5 kv-quant --kivi 4 --group 8 --residual 64 --what k <(kv-quant --kivi 4 --group 8 --residual 64 --what k <(kv-prefill doc))
+	says "K is quantised already"
+}
+
+@test "pruning, coding and evicting in one loop: what goes, and what is refused" {
+	both 'kv-evict --tova -k 100 | kv-quant --kivi 4 --group 8 --residual 32 --what v | kv-reposition --compact' --chunk 16
+	[ "$(kv-dump --json in.kvs | jq_ .quant.rows_v)" -gt 0 ]
+	both 'kv-evict --tova -k 100 | kv-prune --think 0.4 --pairs --reuse-mask | kv-reposition --compact' --chunk 16
+	[ "$(kv-dump --json in.kvs | jq_ .masks.rows_pruned)" -gt 0 ]
+	refused() { run -5 --separate-stderr kv-prefill --chunk 16 --each "$1" doc && [[ ${stderr_lines[-1]} == *": $2: layer "*"$3"* ]]; }
+	refused 'kv-evict --tova -k 100 | kv-quant --kivi 4 --group 8 --residual 32' kv-evict 'quantised groups of 8 would be split'
+	refused 'kv-evict --window -k 100 | kv-prune --think 0.4 --reuse-mask | kv-reposition --compact' kv-reposition 'positions are baked in'
+}
+
 @test "pipelines as sh reads them" {
 	kv-prefill --chunk 90 --each 'kv-evict --window -k 20' doc -o want.kvs
 	kv-prefill --chunk 90 --each "kv-evict  '--window' \"-k\" 2\\0" doc -o a.kvs
@@ -227,27 +258,100 @@ END
 	refuse 2 kv-decode --every 3 s.kvs
 }
 
-@test "examples: a log that grows, parts that arrive" {
+tokens() { kv-dump --json "$1" | jq_ .tokens; }
+
+watch() { "$BATS_TEST_DIRNAME/../examples/watch-log.sh" log question state; }
+
+# state_is N TOKENS: N bytes of the log are read, and so many tokens in all; nothing is left over.
+state_is() {
+	[[ $(readlink state/current) == read-$1-* ]] && [ "$(tokens state/current)" -eq "$2" ] &&
+		[ "$(ls state | sort | paste -sd' ')" = "answered current lock $(readlink state/current)" ] ||
+		{ ls -l state && tokens state/current; return 1; }
+}
+
+@test "examples: a log that grows, is cut, rotated, and asked about anew" {
 	export WORDS=4
 	echo "what is kept?" >question
-	watch() { "$BATS_TEST_DIRNAME/../examples/watch-log.sh" log question state; }
 	head -n 3 doc >log
 	printf 'half a li' >>log
 	watch >answer
 	[ -s answer ]
-	first=$(kv-dump --json state/current | jq_ .tokens)
-	[ "$first" -eq "$(head -n 3 doc | kv-prefill | kv-dump --json | jq_ .tokens)" ]
+	state_is "$(head -n 3 doc | wc -c)" "$(tokens <(head -n 3 doc | kv-prefill))"
 	run -0 watch
 	[ -z "$output" ]
-	printf 'ne\n' >>log
+	printf 'ne, and half of \xe2\x82' >>log
+	run -0 watch
+	[ -z "$output" ]
+	printf '\xac\n' >>log
+	run -0 --separate-stderr watch
+	[ -n "$output" ]
+	[ -z "$stderr" ]
+	read=$(tokens <(kv-prefill log))
+	state_is "$(wc -c <log)" "$read"
+	# Rotated, with a line that was not read yet.
+	echo "the last line" >>log
+	mv log log.1
+	echo "the first line" >log
 	run -0 watch
 	[ -n "$output" ]
-	[ "$(kv-dump --json state/current | jq_ .tokens)" -gt "$first" ]
-	[ "$(ls state/*.kvs | wc -l)" -eq 1 ]
-	echo new >log
+	read=$((read + $(tokens <(printf 'the last line\nthe first line\n' | kv-prefill --bos no))))
+	state_is 15 "$read"
+	# Copied and truncated, longer than it was when nobody looks; then without a trace of what it was.
+	cp log log.1
+	prose 40 >log
 	run -0 watch
-	[ "$(readlink state/current)" = read-4.kvs ]
+	read=$((read + $(tokens <(kv-prefill --bos no log))))
+	state_is "$(wc -c <log)" "$read"
+	rm log.1
+	prose 60 | tail -n +2 >log
+	run -0 watch
+	read=$((read + $(tokens <(kv-prefill --bos no log))))
+	state_is "$(wc -c <log)" "$read"
+	# Another question is answered at once, the same one not again.
+	echo "what is gone?" >question
+	run -0 watch
+	[ -n "$output" ]
+	run -0 watch
+	[ -z "$output" ]
+	rm log
+	run ! watch
+}
 
+@test "examples: whoever watches a log may be killed at any moment" {
+	export WORDS=4
+	echo "what is kept?" >question
+	RANDOM=5
+	prose 4000 >text
+	mkdir state
+	kills=0
+	for ((i = 0; i < 25; i++)); do
+		# Bytes that end where they like; sometimes a new log, before the end of the old one was read.
+		[ $((i % 9)) -ne 8 ] || watch >>answers
+		tail -c +$((i * 300 + 1)) text | head -c 300 >>log
+		if [ $((i % 9)) -eq 8 ]; then
+			head -n "$(wc -l <log)" log >log.1
+			tail -c +$(($(wc -c <log.1) + 1)) log >log.next
+			mv log.next log
+		fi
+		touch log
+		setsid "$BATS_TEST_DIRNAME/../examples/watch-log.sh" log question state >>answers 2>>errors &
+		pid=$!
+		sleep "$(awk -v r=$RANDOM 'BEGIN { print r / 65536 }')"
+		kill -9 -- -$pid 2>/dev/null && kills=$((kills + 1))
+		wait $pid || :
+		flock state/lock true		# those that it ran are gone, too
+	done
+	[ $kills -gt 3 ]
+	[ ! -s errors ] || { cat errors; false; }
+	watch >>answers
+	watch >last
+	[ ! -s last ]
+	# Every whole line once, whatever was cut off when.
+	lines=$(head -c $((25 * 300)) text | wc -l)
+	state_is "$(head -n "$(wc -l <log)" log | wc -c)" "$(tokens <(head -n "$lines" text | kv-prefill))"
+}
+
+@test "examples: parts that arrive" {
 	head -n 4 doc >a
 	tail -n +5 doc >b
 	KEEP=30 "$BATS_TEST_DIRNAME/../examples/by-part.sh" parts.kvs a b

@@ -19,6 +19,7 @@ struct step {
 	const struct kv_stage *stage;
 	void *cfg;
 	bool verbose;			/* -v was among its options */
+	struct kv_buf said;		/* its last remarks, not to be repeated round by round */
 };
 
 struct kv_each {
@@ -104,9 +105,11 @@ out:
 static void
 steps_free(struct kv_each *e)
 {
-	for (size_t i = 0; i < e->n; i++)
+	for (size_t i = 0; i < e->n; i++) {
 		if (e->step[i].cfg)
 			e->step[i].stage->free(e->step[i].cfg);
+		kv_buf_free(&e->step[i].said);
+	}
 	free(e->step);
 	e->step = NULL;
 	e->n = 0;
@@ -229,6 +232,20 @@ tell(const struct kv_each *e, const struct step *s, uint64_t round, const struct
 	}
 }
 
+/* What was said last is said again to those alone who want to hear more. */
+static void
+remark(const struct kv_each *e, struct step *s, uint64_t round, struct kv_buf *remarks, const struct kv_say *say)
+{
+	bool known = remarks->len == s->said.len && remarks->len && !memcmp(remarks->p, s->said.p, remarks->len);
+
+	tell(e, s, round, remarks, known && !s->verbose ? 1 : 0, say);
+	if (!remarks->len || known)
+		return;
+	kv_buf_free(&s->said);
+	s->said = *remarks;
+	*remarks = (struct kv_buf){ 0 };
+}
+
 static enum kv_status
 run_steps(const struct kv_each *e, struct kv_cache *c, uint64_t round, struct kv_pool *pool, const struct kv_say *say, struct kv_err *err)
 {
@@ -239,7 +256,7 @@ run_steps(const struct kv_each *e, struct kv_cache *c, uint64_t round, struct kv
 
 		rc = e->step[i].stage->run(e->step[i].cfg, c, pool, &notes, err);
 		if (rc == KV_OK) {
-			tell(e, &e->step[i], round, &notes.remarks, 0, say);
+			remark(e, &e->step[i], round, &notes.remarks, say);
 			tell(e, &e->step[i], round, &notes.report, e->step[i].verbose ? 0 : 1, say);
 		}
 		kv_notes_free(&notes);

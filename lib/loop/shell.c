@@ -245,7 +245,9 @@ receive(struct kv_shell *s, struct kv_cache **answer, const struct kv_say *say, 
 
 	if (rc == KV_END || (rc == KV_ECORRUPT && !kv_in_offset(s->in)))
 		return kv_fail(err, KV_ECORRUPT, "the pipeline ended without a snapshot");
-	return rc == KV_OK ? kv_cache_read(s->reader, answer, err) : rc;
+	if (rc == KV_OK)
+		rc = kv_cache_read(s->reader, answer, err);
+	return rc == KV_OK ? rc : kv_err_in(err, "what the pipeline wrote");
 }
 
 /* Of the same model and text? */

@@ -148,19 +148,24 @@ apply(void *arg, size_t item, struct kv_err *err)
 	return quantise_takes(s, item) ? kv_quantise_apply(s, item, err) : KV_OK;
 }
 
-/* Everything in codes already, and nothing left for them? */
+/*
+ * Everything in codes already, and nothing left for them? Not if text was read since, too little of it to fill a block: of a cache that is
+ * coded again and again while it grows some turns have nothing to do.
+ */
 static enum kv_status
 check_left(const struct quantise_scene *s, struct kv_err *err)
 {
 	size_t first = n_items(s->cache);
+	bool came = s->cache->state.tail > 0;
 
 	for (size_t i = n_items(s->cache); i-- > 0;) {
 		if (s->plan[i].to > s->plan[i].from)
 			return KV_OK;
 		if (s->plan[i].coded)
 			first = i;
+		came = came && !s->plan[i].of_round;
 	}
-	return first < n_items(s->cache) && s->how->mode == QUANTISE_KIVI ? kv_quantise_refuse(s, first, err) : KV_OK;
+	return first < n_items(s->cache) && !came && s->how->mode == QUANTISE_KIVI ? kv_quantise_refuse(s, first, err) : KV_OK;
 }
 
 static void

@@ -21,7 +21,8 @@ struct quantise {			/* the command line */
 /* What happens to the rows of K, or V, of one list. */
 struct quantise_plan {
 	uint32_t from, to;		/* entries to code; from = to: none */
-	bool coded;			/* some are already */
+	bool coded;			/* some are already … */
+	bool of_round;			/* … among them entries of the round that came last */
 	uint64_t before, after;		/* bytes */
 	double size, error;		/* squares of the numbers coded, and of what they are off by */
 	double products, off;		/* the same of their products with the recorded queries */

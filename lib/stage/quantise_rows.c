@@ -53,8 +53,9 @@ kv_quantise_choose(struct quantise_scene *s, size_t item, struct kv_err *err)
 {
 	const struct kv_rows *rows = quantise_rows(s, item);
 	const struct kv_coding want = coding(s->how, item % 2);
+	const struct kv_list *l = &s->cache->list[item / 2];
 	struct quantise_plan *p = &s->plan[item];
-	uint32_t n = s->cache->list[item / 2].n, coded = 0;
+	uint32_t n = l->n, coded = 0;
 
 	for (size_t i = 0; i < kv_rows_segments(rows, n); i++) {
 		struct kv_segment seg = kv_rows_segment(rows, n, i);
@@ -67,6 +68,7 @@ kv_quantise_choose(struct quantise_scene *s, size_t item, struct kv_err *err)
 		    (seg.code.scheme != want.scheme || seg.code.bits != want.bits || seg.code.group != want.group))
 			return kv_quantise_refuse(s, item, err);
 	}
+	p->of_round = coded && l->src[coded - 1] >= s->cache->state.consumed - s->cache->state.tail;
 	if (s->how->mode == QUANTISE_KIVI)
 		choose_codes(s->how, item % 2, n, coded, p);
 	else if (s->how->mode == QUANTISE_RESTORE)

@@ -32,6 +32,7 @@ struct pass {
 	uint64_t bytes;			/* of those that wait, unpacked */
 	const uint8_t *raw;		/* the payload in hand, decoded */
 	uint64_t offset;		/* of the frame in hand, from the prologue */
+	uint64_t scales;		/* numbers of the QUNT frame that came last, whose type the rows behind it know */
 	struct kv_buf index;		/* what an iNDX frame must say by now */
 };
 
@@ -111,6 +112,7 @@ see_rows(struct pass *p, const struct kvs_head *h, struct kv_err *err)
 	s->rows_pruned += r.mask ? r.n_rows : 0;
 	s->rows_baked += r.rotated ? r.n_rows : 0;
 	if (r.dtype == KVS_CODES) {
+		s->bytes[KV_BYTES_SCALES] += 2 * p->scales * kvs_dtype_size(r.scale_dtype);
 		*(values ? &s->bits_v : &s->bits_k) = r.bits;
 		*(values ? &s->rows_v : &s->rows_k) += r.n_rows;
 		s->group = r.group;
@@ -151,6 +153,20 @@ see_mask(struct pass *p, const struct kvs_head *h, struct kv_err *err)
 	s->kept_max = m.n_kept > s->kept_max ? m.n_kept : s->kept_max;
 	s->pairs = s->pairs && (m.values || m.pairs);
 	s->n_masks++;
+	s->bytes[KV_BYTES_MASKS] += (m.d + 63) / 64 * 8;
+	return KV_OK;
+}
+
+static enum kv_status
+see_map(struct pass *p, const struct kvs_head *h, struct kv_err *err)
+{
+	struct kvs_map m;
+	enum kv_status rc;
+
+	if ((rc = kvs_map_get(p->raw, (size_t)h->raw_len, kvs_check_geom(p->check), &m, err)) != KV_OK)
+		return rc;
+	p->s->bytes[KV_BYTES_MASKS] += (uint64_t)m.n_dropped * (m.n_kept + 1) * kvs_dtype_size(m.dtype);
+	p->s->n_maps++;
 	return KV_OK;
 }
 
@@ -245,14 +261,11 @@ see_payload(struct pass *p, const struct kvs_head *h, struct kv_err *err)
 	case KVS_ENTS:
 		return see_entries(p, h, err);
 	case KVS_CMSK:
-		p->s->bytes[KV_BYTES_MASKS] += n;
 		return see_mask(p, h, err);
 	case KVS_CMAP:
-		p->s->bytes[KV_BYTES_MASKS] += n;
-		p->s->n_maps++;
-		return KV_OK;
+		return see_map(p, h, err);
 	case KVS_QUNT:
-		p->s->bytes[KV_BYTES_SCALES] += n;
+		p->scales = n < 8 ? 0 : (uint64_t)le32_get(p->raw) * le32_get(p->raw + 4);	/* looked at with the rows */
 		return KV_OK;
 	case KVS_OBSQ:
 	case KVS_OBSA:

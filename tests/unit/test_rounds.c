@@ -1,11 +1,12 @@
 /*
- * Rounds of reading inside the process: the first two of CItruS against its fused first step, a twin against the cache it follows, and
- * texts whose source indices have left 31 bits behind.
+ * Rounds of reading inside the process: the first two of CItruS against its fused first step, a twin against the cache it follows, where
+ * probes stand, and texts whose source indices have left 31 bits behind, read through and gone on with from a checkpoint.
  */
 #include "loop/rounds.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "tap.h"
 #include "kernel/quant.h"
@@ -62,8 +63,9 @@ rig_close(struct rig *r)
 	kv_buf_free(&r->file);
 }
 
+/* Of a text of n tokens at most so many are read. */
 static void
-read_text(struct rig *r, size_t n, const struct kv_rounds *rounds)
+read_part(struct rig *r, size_t n, uint64_t most, const struct kv_rounds *rounds)
 {
 	struct kv_ids ids = { 0 };
 	struct kv_source *src;
@@ -72,8 +74,14 @@ read_text(struct rig *r, size_t n, const struct kv_rounds *rounds)
 	for (size_t i = 0; i < n; i++)
 		must(kv_ids_add(&ids, r->ids[i], &err), &err);
 	must(kv_source_of(&ids, &src, &err), &err);
-	must(kv_rounds_read(&r->s, r->c, src, UINT64_MAX, rounds, NULL, &err), &err);
+	must(kv_rounds_read(&r->s, r->c, src, most, rounds, NULL, &err), &err);
 	kv_source_close(src);
+}
+
+static void
+read_text(struct rig *r, size_t n, const struct kv_rounds *rounds)
+{
+	read_part(r, n, UINT64_MAX, rounds);
 }
 
 static const struct kv_opt no_options[] = { { 0 } };
@@ -228,47 +236,136 @@ test_twin(void)
 	rig_close(&r);
 }
 
-/* What is computed depends on positions; sources only have to be in order. */
+/* A round at a time, its records looked at before the eviction: where the probe stood, and the largest position of all. */
 static void
-test_far(void)
+test_positions(void)
 {
-	const uint64_t far[] = { (uint64_t)INT32_MAX - 20, (uint64_t)UINT32_MAX - 8 * CHUNK };
-	struct kv_buf near = { 0 };
+	enum { KEEP = 10, POT = 40, ASK = 17 };
 
-	for (int i = -1; i < 2; i++) {
-		struct kv_rounds rounds = { .chunk = CHUNK, .feed.observe = { .last = 8, .nll = true, .received = true } };
+	for (int fill = 0; fill < 2; fill++) {
+		struct kv_rounds rounds = { .probe_all = fill };
+		uint32_t most = fill ? POT : KEEP + 2 * CHUNK > KEEP + CHUNK + ASK ? KEEP + 2 * CHUNK : KEEP + CHUNK + ASK;
+		unsigned wrong = 0, fullest = 0;
 		struct kv_err err = { 0 };
-		struct kv_buf file = { 0 }, got = { 0 };
-		struct kv_cache *again;
 		struct rig r;
 
 		rig_open(&r, KVS_F16);
-		rounds.each = pipeline("kv-evict --citrus -k 20 | kv-reposition --compact");
 		rounds.probe = r.ids;
-		rounds.n_probe = 7;
-		if (i >= 0)
-			r.c->state.consumed = r.c->state.hist_first = r.c->tokens.first = (uint32_t)far[i];	/* below 2^32 */
-		read_text(&r, 8 * CHUNK, &rounds);
-		kv_buf_add(&got, r.c->hidden, r.c->geom.n_embd * sizeof *r.c->hidden);
-		kv_buf_add(&got, kv_cache_list(r.c, 1, 1)->pos, kv_cache_list(r.c, 1, 1)->n * 4);
-		if (i < 0) {
-			near = got;
-		} else {
-			ok(got.len == near.len && !memcmp(got.p, near.p, got.len), "from token %llu on: the same numbers", (unsigned long long)far[i]);
-			is_int((long long)r.c->state.consumed, (long long)far[i] + 8 * CHUNK, "read so far");
-			small_save(r.c, KVS_PACK_RAW, &file);
-			ok(small_load(&file, &again, &err) == KV_OK, "and a good snapshot: %s", err.text);
-			is_int(kv_cache_list(again, 0, 0)->src[0] >= far[i], 1, "with its sources");
-			kv_cache_free(again);
-			kv_buf_free(&got);
-		}
-		if (i == 1) {
-			const uint32_t one = 1;
+		rounds.n_probe = ASK;
+		for (unsigned round = 0; round < 60; round++) {
+			uint32_t old = kv_cache_longest(r.c), m = fill ? POT - ASK - old : CHUNK;
+			const struct kv_sums *seen = &r.c->sums[KV_SUMS_PROBE];
 
-			ok(kv_forward(r.s.engine, r.c, &one, 1, NULL, &err) == KV_EFIT, "not beyond 2^32 tokens: %s", err.text);
+			rounds.chunk = m;
+			read_text(&r, m, &rounds);
+			wrong += seen->at != (fill ? old + m : old) || seen->queries != ASK || seen->list[0].cols != (fill ? old + m : old);
+			wrong += seen->at + ASK > most || r.c->state.next_pos != (int32_t)(old + m) || old + m > most;
+			fullest = seen->at + ASK > fullest ? seen->at + ASK : fullest;
+			must(small_run(&kv_stage_evict, fill ? "--infinipot --nuc 0 -k 10" : "--citrus -k 10", r.c, 1, NULL, &err), &err);
+			must(small_run(&kv_stage_reposition, "--compact", r.c, 1, NULL, &err), &err);
+			wrong += kv_cache_longest(r.c) > KEEP + (fill ? 0 : CHUNK);
 		}
-		kv_buf_free(&file);
+		is_int(wrong, 0, "%s: 60 rounds, no position beyond %u", fill ? "a pot" : "chunks", most);
+		is_int(fullest, fill ? POT : KEEP + CHUNK + ASK, "the last of the probe comes as far as it may");
+		rig_close(&r);
+	}
+}
+
+static const struct far {
+	const char *each;
+	struct kv_rounds rounds;
+} far_jobs[] = {
+	{ "kv-evict --citrus -k 20 | kv-reposition --compact", { .chunk = CHUNK, .n_probe = 7 } },
+	{ "kv-evict --infinipot -k 9 --first-nll 0 | kv-reposition --compact", { .fill = 24, .n_probe = 7, .probe_all = true, .history = KV_HISTORY_ALIVE } },
+	{ "cat", { .chunk = CHUNK, .n_probe = 7 } },		/* in a shell */
+};
+
+static void
+note_least(void *arg, uint64_t done, uint64_t of)
+{
+	uint64_t *least = arg;
+
+	(void)of;
+	*least = done < *least ? done : *least;
+}
+
+/*
+ * A job over the whole text, or what an earlier process of it leaves behind after `first` tokens and one that goes on. What was computed,
+ * and which entries are left, counted from where the text begins, is in out.
+ */
+static void
+far_job(const struct far *f, uint64_t begin, uint64_t first, struct rig *r, struct kv_buf *out)
+{
+	char path[] = "/tmp/test_rounds.XXXXXX";
+	struct kv_rounds rounds = f->rounds;
+	uint64_t least;
+	struct kv_err err = { 0 };
+
+	if (first && (close(mkstemp(path)) || remove(path)))
+		abort();
+	for (int part = first ? 0 : 1; part < 2; part++) {
+		rig_open(r, KVS_F16);
+		rounds.feed.observe = (struct kv_observe){ .last = 8, .nll = true, .received = true };
+		rounds.probe = r->ids;
+		rounds.each = pipeline(f->each);
+		rounds.checkpoint = first ? path : NULL;
+		rounds.feed.tick = note_least;
+		rounds.feed.arg = &least;
+		least = UINT64_MAX;
+		r->c->state.consumed = r->c->state.hist_first = r->c->tokens.first = (uint32_t)begin;	/* below 2^32 */
+		read_part(r, 8 * CHUNK, part ? UINT64_MAX : first, &rounds);
+		must(kv_each_end(rounds.each, &err), &err);
 		kv_each_free(rounds.each);
+		if (!part)
+			rig_close(r);
+	}
+	if (first) {
+		ok(least > first / 2, "the second job begins behind token %llu", (unsigned long long)least);
+		is_int(remove(path), 0, "it found a checkpoint");
+	}
+	kv_buf_add(out, r->c->hidden, r->c->geom.n_embd * sizeof *r->c->hidden);
+	kv_buf_add(out, &r->c->nll_sum, sizeof r->c->nll_sum);
+	for (size_t i = 0; i < (size_t)r->c->geom.n_layers * r->c->geom.n_heads_kv; i++) {
+		const struct kv_list *l = &r->c->list[i];
+
+		kv_buf_add(out, l->pos, l->n * sizeof *l->pos);
+		for (uint32_t j = 0; j < l->n; j++) {
+			uint64_t src = l->src[j] - begin;
+
+			kv_buf_add(out, &src, sizeof src);
+		}
+	}
+}
+
+/* What is computed depends on positions; sources only have to be in order. */
+static void
+test_far(const struct far *f)
+{
+	const uint64_t begin[] = { 0, (uint64_t)INT32_MAX - 20, (uint64_t)UINT32_MAX - 8 * CHUNK };
+	struct kv_buf near = { 0 };
+
+	for (int i = 0; i < 6; i++) {
+		uint64_t at = begin[i / 2];
+		struct kv_buf file = { 0 }, got = { 0 };
+		struct kv_err err = { 0 };
+		struct kv_cache *again;
+		const uint32_t one = 1;
+		struct rig r;
+
+		far_job(f, at, i % 2 ? 5 * CHUNK : 0, &r, &got);
+		if (!i)
+			kv_buf_add(&near, got.p, got.len);
+		ok(got.len == near.len && !memcmp(got.p, near.p, got.len), "%s: from token %llu on%s: the same numbers, the same entries", f->each,
+			(unsigned long long)at, i % 2 ? ", in two jobs" : "");
+		is_int((long long)r.c->state.consumed, (long long)at + 8 * CHUNK, "read so far");
+		small_save(r.c, KVS_PACK_RAW, &file);
+		ok(small_load(&file, &again, &err) == KV_OK, "and a good snapshot: %s", err.text);
+		ok(kv_cache_list(again, 0, 0)->src[0] >= at && again->state.next_pos <= 8 * CHUNK, "with its sources, and small positions");
+		if (i > 3)
+			ok(kv_forward(r.s.engine, r.c, &one, 1, NULL, &err) == KV_EFIT, "not beyond 2^32 tokens: %s", err.text);
+		kv_cache_free(again);
+		kv_buf_free(&file);
+		kv_buf_free(&got);
 		rig_close(&r);
 	}
 	kv_buf_free(&near);
@@ -279,6 +376,8 @@ main(void)
 {
 	test_first_step();
 	test_twin();
-	test_far();
+	test_positions();
+	for (size_t i = 0; i < sizeof far_jobs / sizeof *far_jobs; i++)
+		test_far(&far_jobs[i]);
 	return done_testing();
 }
