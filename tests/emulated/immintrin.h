@@ -45,6 +45,28 @@ emulated_extractf32x8_ps(__m512 v, int half)
 	return x;
 }
 
+/* What SIMDe lacks and AVX2 has, by halves. */
+#define HALF_OF emulated_extractf32x8_ps
+static inline __m512
+emulated_halves(__m256 low, __m256 high)
+{
+	const __m256 x[2] = { low, high };
+	__m512 v;
+
+	memcpy(&v, x, sizeof v);
+	return v;
+}
+
+#undef _mm512_cvtph_ps
+#define _mm512_cvtph_ps(v) \
+	emulated_halves(_mm256_cvtph_ps(_mm256_castsi256_si128(v)), _mm256_cvtph_ps(_mm256_extracti128_si256(v, 1)))
+#define _mm512_moveldup_ps(v) emulated_halves(_mm256_moveldup_ps(HALF_OF(v, 0)), _mm256_moveldup_ps(HALF_OF(v, 1)))
+#define _mm512_movehdup_ps(v) emulated_halves(_mm256_movehdup_ps(HALF_OF(v, 0)), _mm256_movehdup_ps(HALF_OF(v, 1)))
+#undef _mm512_permute_ps
+#define _mm512_permute_ps(v, how) emulated_halves(_mm256_permute_ps(HALF_OF(v, 0), how), _mm256_permute_ps(HALF_OF(v, 1), how))
+#define _mm512_fmaddsub_ps(a, b, c) \
+	emulated_halves(_mm256_fmaddsub_ps(HALF_OF(a, 0), HALF_OF(b, 0), HALF_OF(c, 0)), _mm256_fmaddsub_ps(HALF_OF(a, 1), HALF_OF(b, 1), HALF_OF(c, 1)))
+
 #define _mm512_maskz_loadu_ps emulated_maskz_loadu_ps
 static inline __m512
 emulated_maskz_loadu_ps(__mmask16 mask, const float *p)
