@@ -7,7 +7,7 @@
 #ifndef KV_KERNEL_AMX_H
 #define KV_KERNEL_AMX_H
 
-#if defined __AMX_BF16__
+#if defined __AMX_BF16__ || defined __AMXBF16__	/* the name in older clang */
 #include <immintrin.h>
 
 #include "kernel/avx2.h"

@@ -5,7 +5,7 @@
  */
 #include "kernel/ops.h"
 
-#if defined __AMX_BF16__
+#if defined __AMX_BF16__ || defined __AMXBF16__	/* the name in older clang */
 #include "kernel/amx.h"
 #include "kernel/flash.h"
 

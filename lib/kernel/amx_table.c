@@ -1,7 +1,7 @@
 /* The level amx: products of many tokens, and their attention, by tiles of numbers in bf16. All else is done as at the level avx512. */
 #include "kernel/ops.h"
 
-#if defined __AMX_BF16__
+#if defined __AMX_BF16__ || defined __AMXBF16__	/* the name in older clang */
 #include "kernel/amx.h"
 #include "kernel/generic.h"
 
