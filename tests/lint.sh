@@ -48,5 +48,7 @@ done
 for script in examples/*.sh tests/*.sh tests/eval/*.sh; do
 	! command -v shellcheck >/dev/null || shellcheck "$script" >&2 || bad=1
 done
+! python3 -c 'import yaml' 2>/dev/null || python3 -c 'import yaml; yaml.safe_load(open("formats/kvs.ksy"))' ||
+	complain "formats/kvs.ksy: not YAML"
 ! command -v mandoc >/dev/null || mandoc -T lint -W warning man/*.[1-9] >&2 || bad=1
 exit $bad

@@ -318,10 +318,11 @@ kv_avx2_few(struct kv_pool *pool, const struct kv_weight *w, const struct kv_avx
 	struct few f = { .w = w, .m = m, .y = y, .add = add, .product = product_of(w->type) };
 	size_t n = w->n_in / KV_AVX2_BLOCK;
 	int8_t *q = kv_block_new(m * n, KV_AVX2_BLOCK + 2 * sizeof *f.token->ds);
-	float *ds = (float *)(void *)(q + m * n * KV_AVX2_BLOCK);
+	float *ds;
 
 	if (!q)
 		return false;
+	ds = (float *)(void *)(q + m * n * KV_AVX2_BLOCK);
 	for (size_t t = 0; t < m; t++) {
 		f.token[t] = (struct token){ q + t * n * KV_AVX2_BLOCK, ds + t * n * 2, x + t * w->n_in };
 		for (size_t b = 0; a && b < n; b++) {

@@ -31,7 +31,7 @@ enum kv_status kv_prompt_ids(struct kv_session *s, const struct kv_prompt_opts *
 /* The parts of it, for who reads a text bit by bit: ids in decimal; what begins a new document; what was odd about a text whose first ids these are. */
 enum kv_status kv_prompt_parse_ids(const uint8_t *text, size_t n, uint32_t n_vocab, struct kv_ids *ids, struct kv_err *err);
 enum kv_status kv_prompt_add_bos(const struct kv_session *s, const struct kv_prompt_opts *o, struct kv_ids *ids, struct kv_err *err);
-void kv_prompt_note(const struct kv_session *s, const struct kv_encode_notes *odd, const uint32_t *first, size_t n, struct kv_buf *notes);
+void kv_prompt_note(const struct kv_session *s, const struct kv_encode_notes *n, const uint32_t *id, size_t n_ids, struct kv_buf *notes);
 
 /*
  * Appends the ids of a probe: those that kv_prompt_ids will give for the same text once c has read next[0..n) as well. No BOS, whatever the

@@ -60,10 +60,11 @@ collect(struct kv_turns *t, const struct kv_cache *c)
 	const struct kvs_geom *g = &c->geom;
 
 	for (unsigned l = 0; l < g->n_layers; l++) {
-		struct turn_set *s = &t->set[g->layer[l].rope];
+		struct turn_set *s;
 
 		if (g->layer[l].rope == KVS_NO_ROPE)
 			continue;
+		s = &t->set[g->layer[l].rope];
 		for (unsigned h = 0; h < g->n_heads_kv; h++) {
 			const struct kv_list *list = kv_cache_list(c, l, h);
 

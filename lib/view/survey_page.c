@@ -257,20 +257,33 @@ print_bytes(const struct kv_survey *s, struct kv_print *p)
 	kv_buf_printf(&p->buf, "\n");
 }
 
+/* "K 4 bits in 512 rows, ", or nothing. */
+static void
+print_codes(const char *what, unsigned bits, uint64_t rows, struct kv_print *p)
+{
+	char a[32];
+
+	if (rows)
+		kv_buf_printf(&p->buf, "%s %u bits in %s rows, ", what, bits, grouped(a, rows));
+}
+
 static void
 print_channels(const struct kv_survey *s, struct kv_print *p)
 {
-	char a[32], b[32];
+	char a[32];
 
 	if (s->n_masks) {
 		label(p, "channels");
-		kv_buf_printf(&p->buf, "%u to %u kept in %s rows; %s\n", s->kept_min, s->kept_max, grouped(a, s->rows_pruned),
+		if (s->kept_min < s->kept_max)
+			kv_buf_printf(&p->buf, "%u to ", s->kept_min);
+		kv_buf_printf(&p->buf, "%u kept in %s rows; %s\n", s->kept_max, grouped(a, s->rows_pruned),
 			s->pairs ? s->n_maps ? "pairs whole, the others rebuilt" : "pairs whole, positions can move" : "positions baked in");
 	}
 	if (s->rows_k || s->rows_v) {
 		label(p, "codes");
-		kv_buf_printf(&p->buf, "K %u bits in %s rows, V %u bits in %s rows, groups of %u\n", s->bits_k, grouped(a, s->rows_k), s->bits_v,
-			grouped(b, s->rows_v), s->group);
+		print_codes("K", s->bits_k, s->rows_k, p);
+		print_codes("V", s->bits_v, s->rows_v, p);
+		kv_buf_printf(&p->buf, "groups of %u\n", s->group);
 	}
 	if (s->odd_rows) {
 		label(p, "warning");
