@@ -10,6 +10,7 @@ KV_CFLAGS = -ffp-contract=off -fno-math-errno -pthread $(WARN)
 KERNEL_CFLAGS = -O3 $(if $(findstring clang,$(shell $(CC) --version)),,-fno-ipa-cp -fno-ipa-pure-const -fno-ipa-modref)
 AVX2_CFLAGS = $(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),-mavx2 -mfma -mf16c -mbmi2)
 AVX512_CFLAGS = $(if $(AVX2_CFLAGS),$(AVX2_CFLAGS) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi)
+AMX_CFLAGS = $(if $(AVX2_CFLAGS),$(AVX512_CFLAGS) -mavx512bf16 -mamx-tile -mamx-bf16)
 LIBS = -lpcre2-8 -ljansson -lxxhash -lz -lm
 WARN = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef \
 	-Wcast-qual -Wnull-dereference
@@ -21,10 +22,11 @@ BIN_O = $(patsubst %.c,$(O)/%.o,$(filter-out bin/kv-%,$(wildcard bin/*.c)))
 TEST_O = $(patsubst %.c,$(O)/%.o,$(wildcard tests/lib/*.c))
 UNITS = $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/*.c))
 FUZZ = $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+EMULATED = $(addprefix $(B)/tests/unit/,test_levels_emulated test_ops_emulated)
 TEST_TOOLS = $(patsubst tests/tools/%.c,$(B)/tests/tools/%,$(wildcard tests/tools/*.c))
 
 all: $(TOOLS:%=$(B)/bin/%) $(B)/lib/libkvs.a
-units: $(UNITS) $(TEST_TOOLS) $(B)/tests/inject.so $(FUZZ:%=$(B)/tests/fuzz/corpus_%)
+units: $(UNITS) $(EMULATED) $(TEST_TOOLS) $(B)/tests/inject.so $(FUZZ:%=$(B)/tests/fuzz/corpus_%)
 
 $(O)/%.o: %.c
 	@mkdir -p $(@D)
@@ -34,6 +36,7 @@ $(O)/lib/kernel/%.o: EXTRA = $(KERNEL_CFLAGS)
 # Each level of the processor has files and flags of its own; what they make runs only where the processor has the level.
 $(O)/lib/kernel/avx2_%.o: EXTRA = $(KERNEL_CFLAGS) $(AVX2_CFLAGS)
 $(O)/lib/kernel/avx512_%.o: EXTRA = $(KERNEL_CFLAGS) $(AVX512_CFLAGS)
+$(O)/lib/kernel/amx_%.o: EXTRA = $(KERNEL_CFLAGS) $(AMX_CFLAGS)
 $(O)/tests/%.o: KV_CPPFLAGS += -Itests/lib
 
 $(B)/lib/libkv.a: $(LIB_O)
@@ -54,6 +57,21 @@ $(B)/bin/kv-%: $(O)/bin/kv-%.o $(BIN_O) $(B)/lib/libkv.a
 	$(CC) $(KV_CFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $(UNITS) $(TEST_TOOLS): $(B)/tests/%: $(O)/tests/%.o $(B)/tests/libtest.a $(B)/lib/libkv.a
+	@mkdir -p $(@D)
+	$(CC) $(KV_CFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+# Kernels of the levels avx512 and amx a second time, their instructions emulated by SIMDe and by tests/lib/tiles.c: X_emulated is test X with them.
+EMULATED_O = $(patsubst lib/kernel/%.c,$(O)/emulated/%.o,$(wildcard lib/kernel/avx512_*.c lib/kernel/amx_*.c)) $(O)/tests/emulated/cpu_emulated.o
+EMULATED_CFLAGS = -Wno-psabi $(if $(AVX2_CFLAGS),$(AVX2_CFLAGS) $(patsubst %,-D__%__,$(SIMDE)))
+SIMDE = $(shell printf '\043if __has_include(<simde/x86/avx512.h>)\nAVX512F AVX512VNNI AMX_BF16\n\043endif\n' | $(CC) $(CPPFLAGS) -E -P -)
+
+$(O)/emulated/%.o: lib/kernel/%.c
+	@mkdir -p $(@D)
+	$(CC) -Itests/emulated -Itests/lib $(KV_CPPFLAGS) $(CPPFLAGS) -MMD -MP $(KV_CFLAGS) $(CFLAGS) $(EMULATED_CFLAGS) -c -o $@ $<
+
+$(O)/tests/emulated/%.o: EXTRA = $(EMULATED_CFLAGS)
+
+$(B)/tests/%_emulated: $(O)/tests/%.o $(EMULATED_O) $(B)/tests/libtest.a $(B)/lib/libkv.a
 	@mkdir -p $(@D)
 	$(CC) $(KV_CFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 

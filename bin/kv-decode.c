@@ -13,6 +13,7 @@
 
 enum { OPT_TEMP = 400, OPT_TOP_K, OPT_TOP_P, OPT_MIN_P, OPT_SEED, OPT_STOP, OPT_IGNORE_EOS, OPT_IDS, OPT_JSON, OPT_LOGPROBS, OPT_SAVE,
 	OPT_PRECISION, OPT_OBSERVE, OPT_EACH, OPT_EVERY };
+enum { FORESEEN = 1024 };	/* entries that room is made for before they come */
 
 static const struct kv_opt options[] = {
 	{ "model", 'm', "FILE", "GGUF model (default $KV_MODEL)" },
@@ -178,6 +179,15 @@ parse(struct decode *d, struct kv_args *args, const char **path, struct kv_err *
 	return d->prompt ? kv_text_arg(d->prompt, &d->text, err) : KV_OK;
 }
 
+/* Entries that the answer may add, as far as it is worth having room for them from the beginning. */
+static uint32_t
+entries_to_come(const struct kv_generation *g)
+{
+	uint64_t n = g->each && g->every < g->max_tokens ? g->every : g->max_tokens;
+
+	return n < FORESEEN ? (uint32_t)n : FORESEEN;
+}
+
 /* Appends the prompt; *n = its tokens. */
 static enum kv_status
 feed_prompt(struct decode *d, struct kv_cache *c, size_t *n, struct kv_err *err)
@@ -187,7 +197,11 @@ feed_prompt(struct decode *d, struct kv_cache *c, size_t *n, struct kv_err *err)
 	struct kv_ids ids = { 0 };
 	enum kv_status rc = KV_OK;
 
-	if (d->prompt && (rc = kv_prompt_ids(&d->session, &d->what, c, &d->text, &ids, &shown, &notes, err)) == KV_OK) {
+	if (d->prompt)
+		rc = kv_prompt_ids(&d->session, &d->what, c, &d->text, &ids, &shown, &notes, err);
+	if (rc == KV_OK && ids.n < UINT32_MAX - FORESEEN)
+		kv_cache_expect(c, (uint32_t)ids.n + entries_to_come(&d->gen));
+	if (rc == KV_OK && d->prompt) {
 		kv_tool_say_lines(&d->tool, 0, &notes);
 		kv_tool_show(&shown);
 		rc = kv_feed_ids(&d->session, c, ids.id, ids.n, &feed, err);
@@ -234,7 +248,7 @@ static enum kv_status
 answer(void *arg, struct kv_cache *c, struct kv_err *err)
 {
 	struct decode *d = arg;
-	struct kv_render render = { .format = d->format, .out = d->out, .n_top = d->gen.n_top };
+	struct kv_render render = { .format = d->format, .out = d->out };
 	struct kv_generated made;
 	uint32_t reused = kv_cache_longest(c);
 	enum kv_status rc;
@@ -243,6 +257,8 @@ answer(void *arg, struct kv_cache *c, struct kv_err *err)
 
 	if ((rc = kv_session_fits(&d->session, c, true, d->tool.force, err)) != KV_OK || (rc = kv_session_tokenizer(&d->session, err)) != KV_OK)
 		return rc;
+	d->gen.n_top = d->gen.n_top < c->geom.n_vocab ? d->gen.n_top : c->geom.n_vocab;
+	render.n_top = d->gen.n_top;
 	d->gen.pool = d->tool.pool;
 	d->gen.say = (struct kv_say){ kv_tool_line, &d->tool };
 	d->gen.observe = d->save || d->gen.each ? kv_observe_on(&d->observe, c) : (struct kv_observe){ 0 };

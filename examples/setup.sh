@@ -26,6 +26,7 @@ missing() {
 	[ "$1" = test ] || return 0
 	command -v bats >/dev/null || echo bats
 	command -v c++ >/dev/null || echo g++	# the public header compiles as C++ too
+	[ "$(uname -m)" != x86_64 ] || has_header simde/simde-common.h || echo libsimde-dev	# kernels of processors that are not here
 	command -v pkg-config >/dev/null || echo pkg-config
 	command -v mandoc >/dev/null || echo mandoc
 	command -v col >/dev/null || echo bsdextrautils

@@ -3,9 +3,9 @@
  *
  *	cc -o kvs-min kvs-min.c -lz -lxxhash		kvs-min < doc.kvs
  *
- * A second reader, written from formats/kvs.md in the order of its sections and sharing no line with the library. Of ancillary
- * frames it checks what every reader must (section 4, 6, 12); observations and JSON stay closed. Exit: 0 good, 1 trouble of
- * the machine, 3 corrupt, 4 valid but not known here.
+ * A second reader, written from formats/kvs.md in the order of its sections and sharing no line with the library. Ancillary
+ * frames whose type it knows are unpacked and their tags checked, the index and padding as well; what observations and JSON
+ * say stays unread. Exit: 0 good, 1 trouble of the machine, 3 corrupt, 4 valid but not known here.
  */
 #include <math.h>
 #include <stdarg.h>
@@ -165,6 +165,7 @@ header(u8 p[64])
 	return h;
 }
 
+/* Codec, filter and flags. */
 static int readable(const struct head *h) { return !h->must && h->codec <= 1 && h->filter <= 2 && (h->codec || !h->filter); }
 
 /* ---- 5. Codec ---- */
@@ -503,6 +504,24 @@ critical(const struct head *h)
 	}
 }
 
+/* Is the type one of those that are defined, and does its tag go with it? */
+static int
+ancillary(const struct head *h, const u8 *type)
+{
+	static const struct { char type[5]; u8 layer, head; u32 last_chunk; } tag[] = {
+		{ "oBSQ", 1, 0, 0 }, { "oBSA", 1, 1, 0 }, { "oBSP", 1, 1, -1u }, { "oBSn", 0, 0, 0 }, { "oBSR", 0, 0, 0 }, { "cKPT", 0, 0, 0 },
+		{ "iNFo", 0, 0, 0 }, { "pROv", 0, 0, 255 }, { "iNDX", 0, 0, 0 }, { "pADD", 0, 0, -1u } };
+
+	for (size_t i = 0; i < sizeof tag / sizeof tag[0]; i++)
+		if (!memcmp(tag[i].type, type, 4)) {
+			must(tag[i].layer ? h->layer < s.layers : h->layer == ALL, "layer of an ancillary frame");
+			must(tag[i].head ? h->head < s.heads_kv : h->head == ALL, "head of an ancillary frame");
+			must(h->chunk <= tag[i].last_chunk, "chunk of an ancillary frame");
+			return 1;
+		}
+	return 0;
+}
+
 /* ---- 13. ENDS ---- */
 
 static int by_tag(const void *a, const void *b) { return memcmp(a, b, 12); }
@@ -536,11 +555,11 @@ frame(void)
 	u8 p[64], pad[64], entry[32] = { 0 };
 	u64 start = s.at;
 	struct head h = header(p);
-	int ancillary = p[0] & 32;
+	int optional = p[0] & 32;
 
-	known(ancillary || h.type == ENDS || strstr("GEOM ROPE LAYR TOKS HIDN ENTS CMSK CMAP QUNT KEYS VALS",
+	known(optional || h.type == ENDS || strstr("GEOM ROPE LAYR TOKS HIDN ENTS CMSK CMAP QUNT KEYS VALS",
 		(char[]){ (char)p[0], (char)p[1], (char)p[2], (char)p[3], 0 }), "a critical frame");
-	known(ancillary || readable(&h), "a codec, filter or flag");
+	known(optional || readable(&h), "a codec, filter or flag");
 	known(h.type != ENDS || h.raw_len == 64, "an ENDS of another size");
 	take(&s.enc, &s.enc_cap, h.enc_len);
 	take_small(pad, -h.enc_len % 64);
@@ -557,12 +576,13 @@ frame(void)
 	must(s.rank || h.type == GEOM, "GEOM first");
 	printf("%8llu  %.4s  %5d %5d %6u  %10llu  %10llu\n", (unsigned long long)start, (char *)p, h.layer == ALL ? -1 : (int)h.layer,
 		h.head == ALL ? -1 : (int)h.head, h.chunk, (unsigned long long)h.enc_len, (unsigned long long)h.raw_len);
-	if (readable(&h))
+	if (readable(&h) && (!optional || ancillary(&h, p)))
 		decode(&h);
+	must(h.type != PADD || !readable(&h) || zero(s.raw, h.raw_len), "padding of zeros");
 	memcpy(entry, p, 4), memcpy(entry + 8, p + 48, 8);
 	for (int i = 0; i < 8; i++)
 		entry[16 + i] = (u8)(start >> 8 * i), entry[24 + i] = (u8)(h.raw_len >> 8 * i);
-	if (ancillary) {
+	if (optional) {
 		if (!(s.n_tags & (s.n_tags - 1)))
 			s.tags = grown(s.tags, sizeof *s.tags * (s.n_tags ? 2 * s.n_tags : 1));
 		memcpy(s.tags[s.n_tags], p, 4), memcpy(s.tags[s.n_tags++] + 4, p + 48, 8);

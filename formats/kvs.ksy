@@ -7,7 +7,7 @@ meta:
   bit-endian: le
 doc: |
   One or more snapshots of a transformer KV cache, one after the other. Payloads are described as stored with codec 0; with
-  codec 1 a payload is a table of byte planes (type `planes`).
+  codec 1 a payload is a table of byte planes (type `planes`); of another codec, and of unknown types, it is bytes.
 seq:
   - id: snapshots
     type: snapshot
@@ -80,7 +80,7 @@ types:
       - id: payload
         size: enc_len
         type:
-          switch-on: 'codec == codec::planes ? "planes" : type'
+          switch-on: 'codec == codec::raw ? type : codec == codec::planes ? "planes" : ""'
           cases:
             '"planes"': planes(filter)
             '"GEOM"': geom
@@ -91,6 +91,7 @@ types:
             '"ENTS"': ents
             '"CMSK"': cmsk
             '"CMAP"': cmap
+            '"QUNT"': qunt
             '"KEYS"': rows
             '"VALS"': rows
             '"oBSQ"': obsq
@@ -98,6 +99,9 @@ types:
             '"oBSP"': obsp
             '"oBSn"': obsn
             '"oBSR"': obsr
+            '"cKPT"': json
+            '"iNFo"': json
+            '"pROv"': json
             '"iNDX"': index
             '"ENDS"': ends
       - id: padding
@@ -299,9 +303,21 @@ types:
       - id: zero
         size: 7
       - id: factors
-        size: n_dropped * n_kept * (dtype == dtype::f16 ? 2 : 4)
+        size: 'n_dropped * n_kept * (dtype == dtype::f16 ? 2 : 4)'
       - id: constants
-        size: n_dropped * (dtype == dtype::f16 ? 2 : 4)
+        size: 'n_dropped * (dtype == dtype::f16 ? 2 : 4)'
+  qunt:
+    doc: The chunk behind it says by its scheme and scale_dtype what the rest is.
+    seq:
+      - id: n_groups
+        type: u4
+      - id: n_vec
+        type: u4
+      - id: zero
+        size: 8
+      - id: scales
+        size-eos: true
+        doc: scheme 1 begins with u4 rows of each group and zeros up to a multiple of 16; then all scales, then all minima
   rows:
     seq:
       - id: first_row
@@ -316,6 +332,7 @@ types:
         type: u2
       - id: dtype
         type: u1
+        enum: dtype
       - id: scheme
         type: u1
       - id: bits
@@ -461,6 +478,12 @@ types:
         type: u4
       - id: reserved
         size: 40
+  json:
+    seq:
+      - id: text
+        type: str
+        size-eos: true
+        encoding: UTF-8
   index:
     seq:
       - id: entries
@@ -500,3 +523,8 @@ enums:
   codec:
     0: raw
     1: planes
+  dtype:
+    1: f32
+    2: f16
+    3: bf16
+    16: codes

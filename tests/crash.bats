@@ -20,29 +20,44 @@ takes() {
 }
 
 @test "kill -9 at any moment leaves the old file or the new one" {
-	cp a.kvs out.kvs
-	cp b.kvs want.kvs
-	span=$(takes kv-evict --window -k 700 s.kvs -o b.kvs)
-	RANDOM=11 old=0 new=0
-	for _ in $(seq 60); do
-		kv-evict --window -k 700 s.kvs -o out.kvs &
-		pid=$!
-		sleep "$(printf '0.%03d' $((RANDOM % (span * 3 / 2 + 2))))"
-		kill -9 $pid 2>/dev/null || :
-		wait $pid 2>/dev/null || :
-		if cmp -s a.kvs out.kvs; then
-			old=$((old + 1))
-		else
-			cmp want.kvs out.kvs
-			kv-dump --verify out.kvs
-			new=$((new + 1))
-			cp a.kvs out.kvs
-		fi
+	RANDOM=11
+	for tool in "kv-evict --window -k 700" "kv-prune --think 0.4" "kv-quant --kivi 4 --group 8" "kv-reposition --shift 7"; do
+		cp a.kvs out.kvs
+		old=0 new=0
+		span=$(takes $tool s.kvs -o want.kvs)
+		for _ in $(seq 16); do
+			$tool s.kvs -o out.kvs &
+			pid=$!
+			sleep "$(printf '0.%03d' $((RANDOM % (span * 3 / 2 + 2))))"
+			kill -9 $pid 2>/dev/null || :
+			wait $pid 2>/dev/null || :
+			if cmp -s a.kvs out.kvs; then
+				old=$((old + 1))
+			else
+				cmp want.kvs out.kvs
+				kv-dump --verify out.kvs
+				new=$((new + 1))
+				cp a.kvs out.kvs
+			fi
+		done
+		echo "# $tool: old $old, new $new"
+		[ $old -gt 0 ] && [ $new -gt 0 ]
 	done
-	echo "# old $old, new $new"
-	[ $old -gt 0 ] && [ $new -gt 0 ]
 	# What stays is named after the target and marked as temporary.
 	for file in out.kvs?*; do [[ ! -e $file || $file == out.kvs.*.tmp ]]; done
+}
+
+@test "a prefill that is killed leaves no half of a file" {
+	span=$(takes kv-prefill doc -o want.kvs)
+	for part in 2 4 7 9; do
+		cp a.kvs out.kvs
+		kv-prefill doc -o out.kvs &
+		pid=$!
+		sleep "$(printf '%d.%03d' $((span * part / 8000)) $((span * part / 8 % 1000)))"
+		kill -9 $pid 2>/dev/null || :
+		wait $pid 2>/dev/null || :
+		cmp -s a.kvs out.kvs || cmp want.kvs out.kvs
+	done
 }
 
 @test "killed where there was nothing, there is nothing or the whole" {
@@ -74,6 +89,15 @@ takes() {
 	for _ in $(seq 25); do
 		kv-evict --window -k 300 s.kvs -o both.kvs & one=$!
 		kv-evict --window -k 700 s.kvs -o both.kvs & two=$!
+		wait $one
+		wait $two
+		cmp -s both.kvs a.kvs || cmp both.kvs b.kvs
+	done
+	kv-prune --think 0.4 s.kvs -o a.kvs
+	kv-quant --kivi 4 --group 8 s.kvs -o b.kvs
+	for _ in $(seq 6); do
+		kv-prune --think 0.4 s.kvs -o both.kvs & one=$!
+		kv-quant --kivi 4 --group 8 s.kvs -o both.kvs & two=$!
 		wait $one
 		wait $two
 		cmp -s both.kvs a.kvs || cmp both.kvs b.kvs

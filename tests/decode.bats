@@ -35,6 +35,16 @@ for l in map(json.loads, open("json")):
 END
 }
 
+@test "--logprobs beyond the vocabulary: all of it, and the probabilities add up to one" {
+	kv-decode -n 2 --json --logprobs 1000 --ignore-eos s.kvs >json
+	python3 - <<'END'
+import json, math
+for l in map(json.loads, open("json")):
+    assert len({t["id"] for t in l["top"]}) == len(l["top"]) < 1000
+    assert abs(sum(math.exp(t["logprob"]) for t in l["top"]) - 1) < 1e-6
+END
+}
+
 @test "sampling repeats with its seed, and only with it" {
 	a=$(kv-decode -n 30 --ids --ignore-eos --temp 2 --seed 1 s.kvs)
 	b=$(kv-decode -n 30 --ids --ignore-eos --temp 2 --seed 1 s.kvs)

@@ -74,6 +74,25 @@ storms() {
 	made=r.kvs storm read short kv-reposition --shift 3 s.kvs -o r.kvs
 }
 
+@test "kv-prune and kv-quant" {
+	made=p.kvs
+	storm malloc ENOMEM kv-prune --think 0.5 --rebuild --recent 4 s.kvs -o p.kvs
+	storm read short kv-prune --think 0.5 --recent 4 s.kvs -o p.kvs
+	storm write ENOSPC kv-prune --think 0.5 --recent 4 s.kvs -o p.kvs
+	storm fsync EIO kv-prune --think 0.5 --recent 4 s.kvs -o p.kvs
+	made=q.kvs
+	storm malloc ENOMEM kv-quant --kivi 2 --group 4 --residual 4 s.kvs -o q.kvs
+	storm read EIO kv-quant --kivi 2 --group 4 --residual 4 s.kvs -o q.kvs
+	storm write short kv-quant --kivi 2 --group 4 --residual 4 s.kvs -o q.kvs
+	storm rename EACCES kv-quant --kivi 2 --group 4 --residual 4 s.kvs -o q.kvs
+	kv-quant --kivi 2 --group 4 --residual 4 s.kvs -o codes.kvs
+	made=r.kvs storm malloc ENOMEM kv-quant --restore codes.kvs -o r.kvs
+}
+
+@test "kv-prefill in rounds" {
+	made=p.kvs storm malloc ENOMEM kv-prefill --chunk 8 --each 'kv-evict --tova -k 8 | kv-reposition --compact' doc -o p.kvs
+}
+
 @test "kv-dump" {
 	storm malloc ENOMEM kv-dump --json s.kvs
 	storm malloc ENOMEM kv-dump --tsv entries s.kvs

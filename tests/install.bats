@@ -40,6 +40,10 @@ teardown() {
 	# knorm's scores are the same norms, negated, entry by entry.
 	kv-dump --tsv scores:knorm s.kvs | awk 'NR > 1 { s[$1] += $NF < 0 ? -$NF : $NF } END { for (l in s) printf "%d\t%.4g\n", l, s[l] }' | sort -n >scores
 	awk '{ printf "%d\t%.4g\n", $1, $2 }' packed | diff - scores
+	# From C++ as well.
+	# shellcheck disable=SC2046
+	c++ -x c++ -Wall -Werror $flags -o key-norms++ "$BATS_TEST_DIRNAME/../examples/key-norms.c" $(pkg-config --cflags --libs kvs) -lm
+	./key-norms++ s.kvs | cmp - packed
 	head -c 3000 s.kvs >cut
 	refuse 3 ./key-norms cut
 	cat s.kvs s.kvs | ./key-norms | cmp - <(cat packed packed)

@@ -18,7 +18,7 @@ wide() {
 }
 
 @test "wide registers are used by the files of a level and by copies made for one" {
-	mapfile -t common < <(find "$KV_BUILD/obj/lib" "$KV_BUILD/obj/bin" -name '*.o' ! -name 'avx2_*' ! -name 'avx512_*')
+	mapfile -t common < <(find "$KV_BUILD/obj/lib" "$KV_BUILD/obj/bin" -name '*.o' ! -name 'avx2_*' ! -name 'avx512_*' ! -name 'amx_*')
 	[ "${#common[@]}" -gt 50 ]
 	[ -z "$(wide 'ymm|zmm' "${common[@]}")" ] || { wide 'ymm|zmm' "${common[@]}"; false; }
 	[ -n "$(wide ymm "$KV_BUILD"/obj/lib/kernel/avx2_*.o)" ]	# the search finds them where they are
@@ -29,9 +29,25 @@ wide() {
 	[ -n "$(wide zmm "$KV_BUILD"/obj/lib/kernel/avx512_*.o)" ]
 }
 
+@test "tiles are used by the level amx alone" {
+	mapfile -t others < <(find "$KV_BUILD/obj/lib" "$KV_BUILD/obj/bin" -name '*.o' ! -name 'amx_*')
+	[ -z "$(wide tmm "${others[@]}")" ] || { wide tmm "${others[@]}"; false; }
+	[ -n "$(wide tmm "$KV_BUILD"/obj/lib/kernel/amx_*.o)" ]
+}
+
+@test "emulated kernels need nothing of AVX-512" {
+	[ -d "$KV_BUILD/obj/emulated" ] || skip "no emulated kernels here"
+	[ -z "$(wide 'zmm|tmm|k' "$KV_BUILD"/obj/emulated/*.o)" ]
+}
+
+@test "amx is not taken unasked" {
+	run -0 kv-dump --version
+	[[ $output != *"kernels    amx"* ]]
+}
+
 # A function that a header defines for everybody could be taken by the linker from the wrong object.
 @test "files of a level define names of the level alone" {
-	for object in "$KV_BUILD"/obj/lib/kernel/avx*.o; do
+	for object in "$KV_BUILD"/obj/lib/kernel/{avx,amx}*.o; do
 		level=$(basename "$object" | sed 's/_.*//')
 		others=$(nm --defined-only -g "$object" | awk '{ print $3 }' | grep -vE "^kv_(ops_)?$level(_|\$)" | grep -vE '^__odr_asan|^__tsan|^$' || true)
 		[ -z "$others" ] || { echo "$object: $others"; false; }

@@ -153,6 +153,16 @@ room(const struct kv_rows *r, uint32_t n, uint32_t need, bool exact)
 	return exact || need - r->front <= r->cap || need - r->front > grown ? need : r->front + grown;
 }
 
+/* Rows that are held wait for it, if it is exact, until they are loaded. */
+static enum kv_status
+rows_reserve(struct kv_rows *r, uint32_t n, uint32_t need, bool exact, struct kv_err *err)
+{
+	if (!exact || !r->n_held)
+		return kv_rows_reserve(r, n, room(r, n, need, exact), err);
+	kv_rows_expect(r, need);
+	return KV_OK;
+}
+
 /* Room for m more: exactly that, or a quarter of what is there if that is more. */
 static enum kv_status
 list_reserve(struct kv_list *l, uint32_t m, bool exact, struct kv_err *err)
@@ -174,9 +184,9 @@ list_reserve(struct kv_list *l, uint32_t m, bool exact, struct kv_err *err)
 	}
 	if (l->received && (rc = kv_received_reserve(l->received, l->cap, err)) != KV_OK)
 		return rc;
-	if ((rc = kv_rows_reserve(&l->k, l->n, room(&l->k, l->n, need, exact), err)) != KV_OK)
+	if ((rc = rows_reserve(&l->k, l->n, need, exact, err)) != KV_OK)
 		return rc;
-	return kv_rows_reserve(&l->v, l->n, room(&l->v, l->n, need, exact), err);
+	return rows_reserve(&l->v, l->n, need, exact, err);
 }
 
 /* May m more tokens come, and is there room for them? */
@@ -205,6 +215,18 @@ enum kv_status
 kv_cache_reserve(struct kv_cache *c, uint32_t m, struct kv_err *err)
 {
 	return make_room(c, m, true, err);
+}
+
+void
+kv_cache_expect(struct kv_cache *c, uint32_t m)
+{
+	for (size_t i = 0; i < n_lists(c); i++) {
+		struct kv_list *l = &c->list[i];
+		uint32_t need = l->n <= UINT32_MAX - m ? l->n + m : UINT32_MAX;
+
+		kv_rows_expect(&l->k, need);
+		kv_rows_expect(&l->v, need);
+	}
 }
 
 bool

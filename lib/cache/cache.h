@@ -32,7 +32,7 @@ struct kv_held {
 struct kv_rows {
 	uint8_t dtype;			/* enum kvs_dtype of the plain rows */
 	uint32_t width;			/* channels of a whole row */
-	uint32_t cap;			/* rows that data has room for */
+	uint32_t cap;			/* rows that data has room for; while held, that it is to have once they are loaded, if more than there are */
 	uint8_t *data;			/* block [cap][width] of dtype: rows front … of the list; NULL while held */
 	struct kv_held *held;		/* [n_held], in row order, scales before their rows; NULL once the numbers are there */
 	size_t n_held;
@@ -159,8 +159,13 @@ void kv_rows_get(const struct kv_rows *r, uint32_t row, float *out);
  * kv_rows_put, in the list's element type. On failure nothing has changed.
  */
 enum kv_status kv_cache_extend(struct kv_cache *c, uint32_t m, struct kv_err *err);
-/* Makes room for m more entries in every list at once, and no more: who knows what will come spares the growing. */
+/*
+ * Makes room for m more entries in every list at once, and no more: who knows what will come spares the growing. Held rows get theirs when
+ * they are loaded.
+ */
 enum kv_status kv_cache_reserve(struct kv_cache *c, uint32_t m, struct kv_err *err);
+/* So many more entries may come: rows that are still held get room for them when they are loaded, so that they need not move again. */
+void kv_cache_expect(struct kv_cache *c, uint32_t m);
 /* Rounds f32[n][width] (rows ld floats apart) into the plain rows first …; KV_EFIT if a finite number would become infinite. */
 enum kv_status kv_rows_put(struct kv_rows *r, uint32_t first, uint32_t n, const float *x, size_t ld, struct kv_err *err);
 

@@ -132,7 +132,7 @@ empty(struct kv_rows *r)
 enum kv_status
 kv_rows_load(struct kv_rows *r, struct kv_err *err)
 {
-	uint32_t n = r->n_held ? count_rows(r) - r->front : 0;
+	uint32_t n = r->n_held ? count_rows(r) - r->front : 0, cap = n > r->cap ? n : r->cap;
 	const struct kv_held *scales = NULL;
 	struct place p = { 0 };
 	uint8_t *plain;
@@ -142,7 +142,7 @@ kv_rows_load(struct kv_rows *r, struct kv_err *err)
 		return KV_OK;
 	if (r->left)
 		return kv_rows_gather_left(r, err);
-	if (!(plain = kv_block_new(n, r->width * kvs_dtype_size(r->dtype))))
+	if (!(plain = kv_block_new(cap, r->width * kvs_dtype_size(r->dtype))))
 		return kv_fail_mem(err, "rows of the cache");
 	for (size_t i = 0; i < r->n_seg && rc == KV_OK; i++)
 		if (!(r->seg[i].data = kv_block_new(r->seg[i].n, r->seg[i].row_bytes)))
@@ -160,6 +160,6 @@ kv_rows_load(struct kv_rows *r, struct kv_err *err)
 		kv_block_free(plain);
 		return rc;
 	}
-	kv_rows_replace(r, plain, n);
+	kv_rows_replace(r, plain, cap);
 	return KV_OK;
 }

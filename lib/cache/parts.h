@@ -12,6 +12,8 @@ void kv_held_free(struct kv_held *list, size_t n);
 enum kv_status kv_held_open(const struct kv_held *h, const uint8_t **raw, uint8_t **scratch, struct kv_err *err);
 
 void kv_rows_free(struct kv_rows *r);
+/* Held rows get room for `need`, those in segments included, when they are loaded. */
+void kv_rows_expect(struct kv_rows *r, uint32_t need);
 /* Room for `need` rows, those in segments included; the first n are there already. Held rows are loaded. */
 enum kv_status kv_rows_reserve(struct kv_rows *r, uint32_t n, uint32_t need, struct kv_err *err);
 /*

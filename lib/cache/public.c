@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cache/snapshot.h"
 #include "kvs/digest.h"
@@ -63,7 +64,10 @@ kvs_open_fd(int fd, struct kvs_file **out, struct kvs_error *e)
 	struct kv_err err;
 	enum kv_status rc = kv_in_adopt(fd, "a descriptor", &in, &err);
 
-	return rc == KV_OK ? start(in, out, e) : result(rc, &err, e);
+	if (rc == KV_OK)
+		return start(in, out, e);
+	close(fd);
+	return result(rc, &err, e);
 }
 
 int

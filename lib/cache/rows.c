@@ -128,17 +128,17 @@ kv_rows_left(const struct kv_rows *r, uint32_t first, uint32_t n, uint8_t *dst, 
 	return copy_rows(r, r->left + first, n, dst, err);
 }
 
-/* The same into a block that takes the place of what is there. */
+/* The same into a block of cap rows that takes the place of what is there. */
 static enum kv_status
-gather(struct kv_rows *r, const uint32_t *keep, uint32_t n, struct kv_err *err)
+gather(struct kv_rows *r, const uint32_t *keep, uint32_t n, uint32_t cap, struct kv_err *err)
 {
-	uint8_t *data = kv_block_new(n, row_bytes(r));
+	uint8_t *data = kv_block_new(cap, row_bytes(r));
 	enum kv_status rc;
 
 	if (!data)
 		return kv_fail_mem(err, "rows of the cache");
 	if ((rc = copy_rows(r, keep, n, data, err)) == KV_OK)
-		kv_rows_replace(r, data, n);
+		kv_rows_replace(r, data, cap);
 	else
 		kv_block_free(data);
 	return rc;
@@ -147,7 +147,7 @@ gather(struct kv_rows *r, const uint32_t *keep, uint32_t n, struct kv_err *err)
 enum kv_status
 kv_rows_gather_left(struct kv_rows *r, struct kv_err *err)
 {
-	return gather(r, r->left, r->n_left, err);
+	return gather(r, r->left, r->n_left, r->n_left > r->cap ? r->n_left : r->cap, err);
 }
 
 /* Are all rows plain, and in frames that can be copied from as they are? */
@@ -224,7 +224,7 @@ kv_rows_keep(struct kv_rows *r, uint32_t n_rows, const uint32_t *keep, uint32_t 
 		close_up(r, front, keep + front, n - front);
 		return KV_OK;
 	}
-	return gather(r, keep + front, n - front, err);
+	return gather(r, keep + front, n - front, n - front, err);
 }
 
 void
@@ -251,6 +251,13 @@ move_rows(struct kv_rows *r, uint32_t n, uint32_t cap, struct kv_err *err)
 		memcpy(data, r->data, n * size);
 	kv_rows_replace(r, data, cap);
 	return KV_OK;
+}
+
+void
+kv_rows_expect(struct kv_rows *r, uint32_t need)
+{
+	if (r->n_held && need - r->front > r->cap)
+		r->cap = need - r->front;
 }
 
 enum kv_status

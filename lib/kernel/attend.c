@@ -245,7 +245,7 @@ attend_group(struct kv_pool *pool, struct batch *b)
 	padded = round_up(n, b->how->panel);
 	b->parts = b->to ? (b->to->sum ? 2 : 0) + (b->to->by_head ? g->heads : 0) : 0;
 	g->k = kv_block_new(padded, g->a->d_k * sizeof *g->k);
-	g->v = kv_block_new(n, round_up(g->a->d_v, b->how->lanes) * sizeof *g->v);
+	g->v = kv_block_new(padded, round_up(g->a->d_v, b->how->lanes) * sizeof *g->v);
 	apart = b->to && kv_pool_threads(pool) > 1;
 	b->part = apart ? kv_block_new(g->l->n, WAVE * b->parts * sizeof *b->part) : NULL;
 	if ((done = g->k && g->v && (b->part || !apart))) {

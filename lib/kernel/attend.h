@@ -51,6 +51,8 @@ struct kv_attn_parts {
 	/* o [heads], ld_o floats apart, += the sum of p_j times value j, in order of j */
 	void (*weigh)(const struct kv_attn *a, const struct kv_attn_list *l, struct kv_span v, const float *p, size_t ld, size_t heads,
 		float *rows, float *o, size_t ld_o);
+	/* s_j [n] = e^(s_j - *top), *top being the largest of them; their sum */
+	double (*soften)(float *s, size_t n, float *top);
 };
 
 extern const struct kv_attn_parts kv_attn_generic;

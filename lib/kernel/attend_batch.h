@@ -21,15 +21,15 @@ struct kv_attn_group {
 	float *out;		/* [m][heads][d_v], likewise */
 	struct kv_span *see;	/* [m] what each query sees: both ends ascend */
 	struct kv_span all;	/* what any query sees */
-	float *k;		/* keys [all] as f32, turned, … */
-	float *v;		/* … and values, as the level packs them */
+	float *k;		/* keys [all, in whole panels][d_k], turned, … */
+	float *v;		/* … and values, as the level packs them: it has room for f32 */
 };
 
 /* Tokens of a batch and all their query heads: row = token * heads + head. */
 struct kv_attn_tile {
 	size_t first, tokens;	/* the tokens in hand */
 	size_t rows, blocks;	/* room for rows; blocks whose weights are kept: 1, or all if sums are asked for */
-	float *q;		/* [rows][d_k] times the scale */
+	float *q;		/* [rows][d_k] times the scale; the level may pack them where they are, at block 0 */
 	float *s;		/* [blocks][rows][LD] scores, then weights … */
 	float *then;		/* [blocks][rows] … relative to this maximum */
 	float *o;		/* [rows][width of a packed value] weighted values so far … */

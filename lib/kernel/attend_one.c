@@ -61,7 +61,14 @@ weigh_values(const struct kv_attn *a, const struct kv_attn_list *l, struct kv_sp
 		weigh(p + h * ld, rows, v.to - v.from, a->d_v, o + h * ld_o);
 }
 
-const struct kv_attn_parts kv_attn_generic = { scores, weigh_values };
+static double
+soften(float *s, size_t n, float *top)
+{
+	*top = kv_attn_top(s, n);
+	return kv_attn_exp(s, n, *top);
+}
+
+const struct kv_attn_parts kv_attn_generic = { scores, weigh_values, soften };
 
 /* What is visible of chunk c of group g. */
 static struct kv_span
@@ -92,7 +99,7 @@ attend_chunk(void *arg, size_t item, unsigned thread)
 {
 	const struct one *s = arg;
 	const struct kv_attn *a = s->a;
-	size_t g = item / s->chunks, c = item % s->chunks;
+	size_t g = item % s->a->kv_heads, c = item / s->a->kv_heads;
 	const struct kv_attn_list *l = &a->list[g];
 	struct kv_span v = span_of(s, g, c);
 	float *rows = s->rows + thread * CHUNK * s->width, *p = weights_of(s, g, c, thread);
@@ -106,8 +113,7 @@ attend_chunk(void *arg, size_t item, unsigned thread)
 
 		if (a->softcap > 0)
 			kv_attn_soft_cap(score, n, a->softcap);
-		s->top[at] = kv_attn_top(score, n);
-		s->sum[at] = kv_attn_exp(score, n, s->top[at]);
+		s->sum[at] = s->parts->soften(score, n, &s->top[at]);
 	}
 	for (size_t j = 0; j < s->group; j++)
 		memset(s->o + ((g * s->group + j) * s->chunks + c) * a->d_v, 0, a->d_v * sizeof *s->o);
@@ -147,7 +153,7 @@ static void
 receive_chunk(void *arg, size_t item, unsigned thread)
 {
 	const struct one *s = arg;
-	size_t g = item / s->chunks, c = item % s->chunks;
+	size_t g = item % s->a->kv_heads, c = item / s->a->kv_heads;
 	const struct kv_attn_sums *to = &s->a->received[g];
 	struct kv_span v = span_of(s, g, c);
 	float *a = s->rows + thread * CHUNK * s->width;

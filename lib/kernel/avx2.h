@@ -27,8 +27,8 @@ struct kv_avx2_panel {
 /* What the codes of a type are: without a sign, of four or five bits; with one, of eight bits; with one, from -32 on, and two scales a block. */
 enum kv_avx2_codes { KV_AVX2_NONE, KV_AVX2_FOUR, KV_AVX2_FIVE, KV_AVX2_SIGNED, KV_AVX2_HALVES };
 
-/* Rows first … of w, all their blocks. What would be behind the last row repeats it; nobody looks at its results. */
-void kv_avx2_unpack(const struct kv_weight *w, size_t first, struct kv_avx2_panel *o);
+/* Rows first … of w, their blocks [at, at + n). What would be behind the last row repeats it; nobody looks at its results. */
+void kv_avx2_unpack(const struct kv_weight *w, size_t first, size_t at, size_t n, struct kv_avx2_panel *o);
 
 /* x [m][blocks * 32] -> out [(m + 3) / 4][blocks] */
 void kv_avx2_quantise(struct kv_pool *pool, const float *x, size_t m, size_t blocks, struct kv_avx2_act *out);
@@ -73,6 +73,7 @@ bool kv_avx2_matmul_with(const struct kv_avx2_products *how, struct kv_pool *poo
 
 /* Attention of one token over rows in f16; other rows, and batches, are left to the generic table. */
 bool kv_avx2_attend(struct kv_pool *pool, const struct kv_attn *a, const float *q, size_t m, float *out);
+bool kv_avx512_attend(struct kv_pool *pool, const struct kv_attn *a, const float *q, size_t m, float *out);
 /* Attention of a batch; of one token, as above. */
 bool kv_avx2_flash(struct kv_pool *pool, const struct kv_attn *a, const float *q, size_t m, float *out);
 bool kv_avx512_flash(struct kv_pool *pool, const struct kv_attn *a, const float *q, size_t m, float *out);

@@ -145,11 +145,11 @@ kv_avx2_codes(uint32_t type)
 }
 
 void
-kv_avx2_unpack(const struct kv_weight *w, size_t first, struct kv_avx2_panel *o)
+kv_avx2_unpack(const struct kv_weight *w, size_t first, size_t at, size_t n, struct kv_avx2_panel *o)
 {
 	load *from = load_of(w->type);
 
-	for (size_t b = 0; b < w->n_in / KV_AVX2_BLOCK; b++)
+	for (size_t b = 0; b < n; b++)
 		for (size_t half = 0; half < 2; half++) {
 			__m256i r[8];
 
@@ -158,7 +158,7 @@ kv_avx2_unpack(const struct kv_weight *w, size_t first, struct kv_avx2_panel *o)
 
 				float d[2] = { 0 };
 
-				r[i] = from(w->data + row * w->row_bytes, b, d, &o[b].m[8 * half + i]);
+				r[i] = from(w->data + row * w->row_bytes, at + b, d, &o[b].m[8 * half + i]);
 				o[b].d[0][8 * half + i] = d[0];
 				o[b].d[1][8 * half + i] = d[1];
 			}
@@ -320,7 +320,7 @@ kv_avx2_many(void *arg, size_t item, unsigned thread)
 	multiplying *times = by[kv_avx2_codes(w->type)];
 	_Alignas(32) float out[KV_AVX2_GROUP][ROWS];
 
-	kv_avx2_unpack(w, first, panel);
+	kv_avx2_unpack(w, first, 0, blocks, panel);
 	for (size_t at = 0; at < z->m; at += KV_AVX2_GROUP) {
 		size_t tokens = z->m - at < KV_AVX2_GROUP ? z->m - at : KV_AVX2_GROUP;
 

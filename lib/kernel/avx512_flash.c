@@ -8,6 +8,6 @@
 bool
 kv_avx512_flash(struct kv_pool *pool, const struct kv_attn *a, const float *q, size_t m, float *out)
 {
-	return m == 1 ? kv_avx2_attend(pool, a, q, m, out) : kv_attend_batch(pool, a, &flash, q, m, out);
+	return m == 1 ? kv_avx512_attend(pool, a, q, m, out) : kv_attend_batch(pool, a, &flash, q, m, out);
 }
 #endif

@@ -113,7 +113,7 @@ many(void *arg, size_t item, unsigned thread)
 	__mmask16 mask = (__mmask16)((1u << rows) - 1);
 	float out[GROUPS * GROUP][ROWS];
 
-	kv_avx2_unpack(w, first, panel);
+	kv_avx2_unpack(w, first, 0, blocks, panel);
 	if (codes == KV_AVX2_SIGNED || codes == KV_AVX2_HALVES)
 		lift(panel, blocks);
 	for (size_t at = 0; at < z->m; at += GROUPS * GROUP) {

@@ -55,42 +55,59 @@ soften(const struct kv_attn *a, float *s, size_t lo, size_t from, size_t to, siz
 	return by;
 }
 
-/* Rows r … of a tile against entries [lo, hi) of a block, lo the first of a panel. */
+/* Scores of n rows from r on become weights; by [n] brings what was summed before to the new maxima. */
 static void
-attend_rows(const struct kv_attn_group *g, struct kv_attn_tile *t, struct kv_attn_block x, size_t r, size_t lo, size_t hi)
+soften_rows(const struct kv_attn_group *g, struct kv_attn_tile *t, struct kv_attn_block x, size_t r, size_t n, size_t lo, size_t end, float *by)
 {
-	const struct kv_attn *a = g->a;
-	size_t rank = x.at - g->all.from, d_v = (a->d_v + KV_LANES - 1) / KV_LANES * KV_LANES, end = (hi + PANEL - 1) / PANEL * PANEL;
-	float *s = t->s + (x.b % t->blocks * t->rows + r) * LD, *then = t->then + x.b % t->blocks * t->rows, by[ROWS];
+	float *s = t->s + (x.b % t->blocks * t->rows + r) * LD, *then = t->then + x.b % t->blocks * t->rows;
 
-	for (size_t j = lo; j < hi; j += PANEL)
-		kv_multiply(t->q + r * a->d_k, a->d_k, g->k + (rank + j) * a->d_k, PANEL, a->d_k, NULL, s + j, LD, PANEL);
-	for (size_t i = 0; i < ROWS; i++) {
+	for (size_t i = 0; i < n; i++) {
 		if (r + i < t->tokens * g->heads) {
 			struct kv_span see = g->see[t->first + (r + i) / g->heads];
 
-			by[i] = soften(a, s + i * LD, lo, kv_attn_clip(see.from, x.at, x.n), kv_attn_clip(see.to, x.at, x.n), end, &t->top[r + i],
+			by[i] = soften(g->a, s + i * LD, lo, kv_attn_clip(see.from, x.at, x.n), kv_attn_clip(see.to, x.at, x.n), end, &t->top[r + i],
 				&t->sum[r + i]);
 		} else {
 			by[i] = 1;
 		}
 		then[r + i] = t->top[r + i];
 	}
+}
+
+/* What n rows from r on see of a block: from a multiple of PANEL on. */
+static struct kv_span
+rows_see(const struct kv_attn_group *g, const struct kv_attn_tile *t, struct kv_attn_block x, size_t r, size_t n)
+{
+	size_t rows = t->tokens * g->heads, last = r + n < rows ? r + n - 1 : rows - 1;
+	struct kv_span s;
+
+	s.from = kv_attn_clip(g->see[t->first + r / g->heads].from, x.at, x.n) / PANEL * PANEL;
+	s.to = kv_attn_clip(g->see[t->first + last / g->heads].to, x.at, x.n);
+	return s;
+}
+
+/* Rows r … of a tile against entries [lo, hi) of a block, lo the first of a panel. */
+static void
+attend_rows(const struct kv_attn_group *g, struct kv_attn_tile *t, struct kv_attn_block x, size_t r, size_t lo, size_t hi)
+{
+	const struct kv_attn *a = g->a;
+	size_t rank = x.at - g->all.from, d_v = (a->d_v + KV_LANES - 1) / KV_LANES * KV_LANES, end = (hi + PANEL - 1) / PANEL * PANEL;
+	float *s = t->s + (x.b % t->blocks * t->rows + r) * LD, by[ROWS];
+
+	for (size_t j = lo; j < hi; j += PANEL)
+		kv_multiply(t->q + r * a->d_k, a->d_k, g->k + (rank + j) * a->d_k, PANEL, a->d_k, NULL, s + j, LD, PANEL);
+	soften_rows(g, t, x, r, ROWS, lo, end, by);
 	kv_multiply(s + lo, LD, g->v + (rank + lo) * d_v, d_v, hi - lo, by, t->o + r * d_v, d_v, d_v);
 }
 
 static void
 attend(const struct kv_attn_group *g, struct kv_attn_tile *t, struct kv_attn_block x)
 {
-	size_t rows = t->tokens * g->heads;
+	for (size_t r = 0; r < t->tokens * g->heads; r += ROWS) {
+		struct kv_span s = rows_see(g, t, x, r, ROWS);
 
-	for (size_t r = 0; r < rows; r += ROWS) {
-		size_t last = r + ROWS < rows ? r + ROWS - 1 : rows - 1;
-		size_t lo = kv_attn_clip(g->see[t->first + r / g->heads].from, x.at, x.n) / PANEL * PANEL;
-		size_t hi = kv_attn_clip(g->see[t->first + last / g->heads].to, x.at, x.n);
-
-		if (lo < hi)
-			attend_rows(g, t, x, r, lo, hi);
+		if (s.from < s.to)
+			attend_rows(g, t, x, r, s.from, s.to);
 	}
 }
 

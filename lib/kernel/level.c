@@ -1,11 +1,7 @@
-/* Levels of the processor, from CPUID and XGETBV. */
+/* Levels of the processor, from what it and the system say. */
 #include "kernel/level.h"
 
 #include <string.h>
-
-#if defined __x86_64__
-#include <cpuid.h>
-#endif
 
 #include "util/text.h"
 
@@ -32,50 +28,42 @@ kv_cpu_level(const struct kv_cpu *c)
 	if (!has(c->leaf7_ebx, AVX512F | AVX512DQ | AVX512BW | AVX512VL) || !has(c->leaf7_ecx, AVX512_VBMI | AVX512_VNNI) ||
 		(c->xcr0 & SAVE_ZMM) != SAVE_ZMM)
 		return KV_AVX2;
-	if (!has(c->leaf7_edx, AMX_BF16 | AMX_TILE) || !has(c->leaf7_1_eax, AVX512_BF16) || (c->xcr0 & SAVE_TILES) != SAVE_TILES)
+	if (!has(c->leaf7_edx, AMX_BF16 | AMX_TILE) || !has(c->leaf7_1_eax, AVX512_BF16) || (c->xcr0 & SAVE_TILES) != SAVE_TILES ||
+		!c->tiles)
 		return KV_AVX512;
 	return KV_AMX;
 }
 
-struct kv_cpu
-kv_cpu_read(void)
+enum kv_status
+kv_level_choose(const struct kv_cpu *cpu, const char *cap, enum kv_level *out, struct kv_err *err)
 {
-	struct kv_cpu c = { 0 };
-#if defined __x86_64__
-	unsigned a, b, cx, d, low, high;
+	static const char *const names[KV_N_LEVELS] = { "generic", "avx2", "avx512", "amx" };
+	enum kv_level level = kv_cpu_level(cpu), most = KV_AVX512;
+	char q[40];
 
-	if (!__get_cpuid(1, &a, &b, &c.leaf1_ecx, &d))
-		return c;
-	if (__get_cpuid_count(7, 0, &a, &c.leaf7_ebx, &c.leaf7_ecx, &c.leaf7_edx) && a >= 1)
-		__get_cpuid_count(7, 1, &c.leaf7_1_eax, &b, &cx, &d);
-	if (c.leaf1_ecx & OSXSAVE) {
-		__asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-		c.xcr0 = (uint64_t)high << 32 | low;
-	}
-#endif
-	return c;
+	if (cap && *cap)
+		for (most = 0; strcmp(cap, names[most]);)
+			if (++most == KV_N_LEVELS)
+				return kv_fail(err, KV_EUSAGE, "KV_ISA: '%s' is not one of generic, avx2, avx512, amx",
+					kv_quote(q, sizeof q, cap, strlen(cap)));
+	*out = level < most ? level : most;
+	return KV_OK;
 }
 
 enum kv_status
 kv_ops_choose(const char *cap, const struct kv_ops **out, struct kv_err *err)
 {
-	static const char *const names[KV_N_LEVELS] = { "generic", "avx2", "avx512", "amx" };
-	const struct kv_cpu cpu = kv_cpu_read();
-	unsigned level = kv_cpu_level(&cpu), most = 0;
-	char q[40];
-
-	if (!cap || !*cap)
-		most = KV_N_LEVELS - 1;
-	else
-		while (strcmp(cap, names[most]))
-			if (++most == KV_N_LEVELS)
-				return kv_fail(err, KV_EUSAGE, "KV_ISA: '%s' is not one of generic, avx2, avx512, amx",
-					kv_quote(q, sizeof q, cap, strlen(cap)));
-	level = level < most ? level : most;
-	*out = &kv_ops_generic;
+	static const struct kv_ops *const tables[KV_N_LEVELS] = {
+		&kv_ops_generic,
 #if defined __x86_64__
-	if (level >= KV_AVX2)
-		*out = level >= KV_AVX512 ? &kv_ops_avx512 : &kv_ops_avx2;
+		&kv_ops_avx2, &kv_ops_avx512, &kv_ops_amx,
 #endif
-	return KV_OK;
+	};
+	const struct kv_cpu cpu = kv_cpu_read();
+	enum kv_level level = KV_GENERIC;
+	enum kv_status rc;
+
+	if ((rc = kv_level_choose(&cpu, cap, &level, err)) == KV_OK)
+		*out = tables[level];
+	return rc;
 }

@@ -94,6 +94,6 @@ struct kv_ops {
 /* bool operations: false when scratch memory cannot be had. */
 
 extern const struct kv_ops kv_ops_generic;
-extern const struct kv_ops kv_ops_avx2, kv_ops_avx512;	/* made for x86-64 alone; run only where kernel/level.h says so */
+extern const struct kv_ops kv_ops_avx2, kv_ops_avx512, kv_ops_amx;	/* made for x86-64 alone; run only where kernel/level.h says so */
 
 #endif

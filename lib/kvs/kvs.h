@@ -12,7 +12,11 @@
  *	kvs_close(f);
  *
  * A file is a sequence of snapshots, mostly of one. kvs_next reads one to its right end before it says KVS_GOOD: hashes, order,
- * coverage and digest have then been checked. A kvs_file belongs to one thread at a time.
+ * coverage and digest have then been checked. The snapshot is in memory then, as large as it is stored; rows are decoded as they
+ * are asked for. Nothing beyond its end has been read, so that pipes can be used.
+ *
+ * Nothing here prints, exits or keeps state outside a kvs_file. A kvs_file belongs to one thread at a time; several are
+ * independent of each other.
  */
 #ifndef KVS_H
 #define KVS_H
@@ -37,33 +41,42 @@ enum kvs_result {
 };
 
 struct kvs_error {
-	int code;
-	char text[480];		/* one sentence */
+	int code;		/* what the function returned */
+	char text[480];		/* one sentence in English, UTF-8, without a full stop or line end; it may quote bytes of the file, escaped */
 };
 
 struct kvs_file;
 
-/* Every error argument may be NULL. Out-parameters are touched only on success. */
+/*
+ * Every error argument may be NULL, and is written only on failure; out-parameters only on success. What kvs_open* gives is the
+ * caller's, to be given back to kvs_close.
+ */
 int kvs_open(const char *path, struct kvs_file **out, struct kvs_error *e);		/* "-": standard input */
-int kvs_open_fd(int fd, struct kvs_file **out, struct kvs_error *e);			/* closed by kvs_close */
-int kvs_open_memory(const void *data, size_t n, struct kvs_file **out, struct kvs_error *e);	/* data stays the caller's */
+int kvs_open_fd(int fd, struct kvs_file **out, struct kvs_error *e);			/* fd is ours from now on, also on failure */
+int kvs_open_memory(const void *data, size_t n, struct kvs_file **out, struct kvs_error *e);	/* data must live until kvs_close */
 void kvs_close(struct kvs_file *f);							/* takes NULL */
 
-/* The next snapshot takes the place of the one before: what was handed out of that is gone. KVS_OVER after the last. */
+/*
+ * The next snapshot takes the place of the one before: pointers into that are gone. KVS_OVER after the last. After KVS_OVER and
+ * after a failure there is nothing to do but kvs_close.
+ */
 int kvs_next(struct kvs_file *f, struct kvs_error *e);
 
-/* All functions below are about the snapshot in hand: kvs_next must have said KVS_GOOD. */
+/*
+ * All functions below are about the snapshot in hand: kvs_next must have said KVS_GOOD. Layers, heads and rows count from 0. Pointers
+ * that they return belong to f, until kvs_next or kvs_close.
+ */
 
 struct kvs_shape {
 	uint32_t n_layers, n_heads, n_heads_kv;	/* query heads; kv heads: query head h uses kv head h / (n_heads / n_heads_kv) */
-	uint32_t d_k, d_v, n_embd, n_vocab;
-	float attn_scale;
+	uint32_t d_k, d_v, n_embd, n_vocab;	/* channels of a key, of a value, of the hidden state; token ids are below n_vocab */
+	float attn_scale;			/* multiplies query times key */
 	char arch[33];				/* of the model, as in its GGUF file */
 	uint64_t n_tokens;			/* read so far */
 	int32_t next_pos;			/* position of the next token */
 	uint32_t tail;				/* tokens that the last run appended */
 	uint8_t model[16];			/* fingerprint; zeros = unknown */
-	uint8_t digest[16];			/* of the content */
+	uint8_t digest[16];			/* of the content: the name of the snapshot, as kv-dump --digest prints it */
 };
 
 void kvs_describe(const struct kvs_file *f, struct kvs_shape *out);
@@ -82,7 +95,7 @@ const int32_t *kvs_positions(const struct kvs_file *f, unsigned layer, unsigned 
 int kvs_keys(struct kvs_file *f, unsigned layer, unsigned head, uint32_t first, uint32_t n, float *out, struct kvs_error *e);
 int kvs_values(struct kvs_file *f, unsigned layer, unsigned head, uint32_t first, uint32_t n, float *out, struct kvs_error *e);
 
-/* 1 and the id of a token of the text, or 0 if the snapshot does not have it. */
+/* 1 and the id of a token of the text, or 0 and *id untouched if the snapshot does not have it. */
 int kvs_token(const struct kvs_file *f, uint32_t source, uint32_t *id);
 /* float [n_embd] after the final norm, of the last token; NULL if there is none. */
 const float *kvs_hidden(const struct kvs_file *f);

@@ -50,6 +50,7 @@ same_print(const char *what, const uint8_t model[16], const uint8_t snap[16], st
 		kvs_hex128(snap, b), kvs_hex128(model, a));
 }
 
+/* The training context is for warnings alone, and may be unknown. */
 static enum kv_status
 same_numbers(const struct kvs_geom *m, const struct kvs_geom *s, struct kv_err *err)
 {
@@ -61,7 +62,6 @@ same_numbers(const struct kvs_geom *m, const struct kvs_geom *s, struct kv_err *
 		{ "width of a value", m->d_v, s->d_v },
 		{ "hidden size", m->n_embd, s->n_embd },
 		{ "vocabulary", m->n_vocab, s->n_vocab },
-		{ "training context", m->n_ctx_train, s->n_ctx_train },
 		{ "RoPE sets", m->n_rope, s->n_rope },
 	};
 	enum kv_status rc;

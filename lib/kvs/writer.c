@@ -281,7 +281,7 @@ enum kv_status
 kvs_writer_forward(struct kvs_writer *w, const struct kvs_frame *f, struct kv_err *err)
 {
 	struct kvs_head h = f->head;
-	bool readable = kvs_frame_readable(&h, NULL) == KV_OK;
+	bool readable = kvs_is_known(h.type) && kvs_frame_readable(&h, NULL) == KV_OK;
 	uint8_t filter = h.codec == KVS_CODEC_RAW && packs(w) ? filter_of(h.type, f->payload, (size_t)h.enc_len) : NEVER;
 	enum task task = AS_IS;
 	enum kv_status rc;

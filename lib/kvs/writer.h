@@ -31,7 +31,7 @@ void kvs_writer_index(struct kvs_writer *w, bool on);
 enum kv_status kvs_writer_begin(struct kvs_writer *w, uint64_t max_raw, struct kv_err *err);
 /* A payload made here; the filter of its type and the packing decide how it is stored. The bytes may be reused on return. */
 enum kv_status kvs_writer_put(struct kvs_writer *w, uint32_t type, struct kvs_tag tag, const void *raw, size_t n, struct kv_err *err);
-/* A frame as it was read: forwarded encoded where the packing allows, else recoded. */
+/* A frame as it was read: forwarded encoded where the packing allows, else recoded; of an unknown type always as it was stored. */
 enum kv_status kvs_writer_forward(struct kvs_writer *w, const struct kvs_frame *f, struct kv_err *err);
 /* iNDX, ENDS, flush. digest [16] may be NULL. */
 enum kv_status kvs_writer_end(struct kvs_writer *w, uint8_t digest[16], struct kv_err *err);

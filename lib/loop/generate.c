@@ -159,6 +159,8 @@ release(struct run *r, size_t end, bool cut, struct kv_err *err)
 			return rc;
 		done = stop;
 	}
+	if (!i)
+		return KV_OK;
 	r->n_wait -= i;
 	memmove(r->wait, r->wait + i, r->n_wait * sizeof *r->wait);
 	memmove(r->top, r->top + i * r->g->n_top, r->n_wait * r->g->n_top * sizeof *r->top);

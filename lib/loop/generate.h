@@ -15,7 +15,7 @@ struct kv_generation {
 	bool ignore_eos, special;
 	bool keep;			/* feed every token, the last and the stop token too: the cache will be saved */
 	bool logprobs;			/* fill logprob */
-	unsigned n_top;			/* alternatives to report */
+	unsigned n_top;			/* alternatives to report, at most as many as the vocabulary has */
 	struct kv_observe observe;
 	struct kv_each *each;		/* run on the cache … */
 	uint64_t every;			/* … after every so many tokens fed; NULL: never */

@@ -258,8 +258,10 @@ make_mask(struct choice *x, const struct kv_moments *m, struct kv_err *err)
 		gone += x->drop[j];
 	}
 	x->p->idle = !gone ? PRUNE_NO_CHANNEL : how->rebuild && !map_pays(x, x->units.d - gone) ? PRUNE_NO_GAIN : PRUNE_BUSY;
-	if (x->p->idle || (rc = kv_mask_new(&x->s->cache->geom, x->layer, how->values, bits, &x->p->mask, err)) != KV_OK)
-		return x->p->idle ? KV_OK : rc;
+	if (x->p->idle)
+		return KV_OK;
+	if ((rc = kv_mask_new(&x->s->cache->geom, x->layer, how->values, bits, &x->p->mask, err)) != KV_OK)
+		return rc;
 	return how->rebuild ? fit_map(x, m, x->p->mask, err) : KV_OK;
 }
 

@@ -5,7 +5,7 @@
 #   tests/eval/channels.sh TEXTFILE [CONTEXT [NEXT [BASE …]]]
 #
 # CONTEXT (1536) tokens are read, the NEXT (512) scored; BASE: full, snapkv, h2o (all three). KV_MODEL names the model; BUDGET is what is kept
-# (512), RATIOS the shares of channels dropped, BITS those of codes.
+# (512), RATIOS the shares of channels dropped, BITS those of codes; ONLY, a regular expression, picks pipelines by their names.
 set -euo pipefail
 
 cd "$(dirname "$0")/../.."
@@ -52,7 +52,7 @@ for base; do
 	full) ln -f "$work/full.kvs" "$work/base.kvs" ;;
 	*) kv-evict -q "--$base" -k "$budget" -u "$work/full.kvs" -o "$work/base.kvs" ;;
 	esac
-	pipelines >"$work/list"
+	pipelines | grep -E "^[^|]*(${ONLY:-})" >"$work/list"
 	cut -d'|' -f1 "$work/list" | nl -ba -w1 >"$work/names"
 	mkdir "$work/$base"
 	# Snapshots are made one at a time, as kldiv opens them.

@@ -42,8 +42,8 @@ trap 'rm -rf "$tmp"' EXIT
 
 # A raw continuation, without a newline at the end: probe and prompt are the same tokens. Asked in the words of the statement: a small model that
 # sees all of the text then answers from any distance, so that what is measured is the cache.
-printf '\n\nThe secret number of this book is' >"$tmp/question"
-statement() { printf 'The secret number of this book is %s. Keep it in mind: the secret number is %s.' "$1" "$1"; }
+printf '\nWhat is the pass key? The pass key is' >"$tmp/question"
+statement() { printf 'The pass key is %s. Remember it. %s is the pass key.' "$1" "$1"; }
 case $probe in
 cap) cap=$here/../../examples/cap.txt ;;
 question) cap=$tmp/question ;;
@@ -58,7 +58,7 @@ filler_text() {
 	case $filler in
 	repeat)
 		awk -v bytes="$1" 'BEGIN {
-			s = "The river is wide and the boat is slow. We row until noon. Then we rest, eat, and row on.\n"
+			s = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.\n"
 			for (; bytes > 0; bytes -= length(s))
 				printf "%s", substr(s, 1, bytes)
 		}' ;;

@@ -109,6 +109,7 @@ struct sums {
 	uint64_t raw, seq;
 };
 
+/* h.raw_hash: xor-ed into the right one. */
 static void
 put_frame(struct kv_buf *out, struct kvs_head h, const struct kv_buf *raw, const struct kv_buf *enc, struct sums *s)
 {
@@ -118,7 +119,7 @@ put_frame(struct kv_buf *out, struct kvs_head h, const struct kv_buf *raw, const
 	h.enc_len = stored->len;
 	h.raw_len = raw->len;
 	h.enc_hash = kvs_hash64(stored->p, stored->len);
-	h.raw_hash = kvs_hash64(raw->p, raw->len);
+	h.raw_hash ^= kvs_hash64(raw->p, raw->len);
 	kvs_head_put(p, &h);
 	le32_put(entry, h.type);
 	memcpy(entry + 8, p + 48, 8);
@@ -171,6 +172,7 @@ forge_bytes(const struct forge *f, struct kv_buf *out)
 		struct kvs_head h = f->f[i].head;
 
 		h.seq = s.seq + (f->seq_from >= 0 && i >= (size_t)f->seq_from);
+		h.raw_hash = f->f[i].two_hashes;
 		if (h.type == KVS_INDX)
 			index_at = out->len;
 		put_frame(out, h, &f->f[i].raw, &f->f[i].enc, &s);

@@ -11,6 +11,7 @@
 struct forged {
 	struct kvs_head head;		/* seq, lengths and hashes are worked out */
 	struct kv_buf raw, enc;		/* enc: as stored, where head.codec is not 0 */
+	bool two_hashes;		/* that of the decoded payload is wrong */
 };
 
 enum { FORGE_MAX = 64 };

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "forge.h"
+#include "golden_extra.h"
 #include "kvs/digest.h"
 #include "util/le.h"
 
@@ -111,6 +112,7 @@ static void ents_beyond(struct forge *f) { retag(f, KVS_ENTS, 1, 0, 0); }
 static void keys_beyond(struct forge *f) { retag(f, KVS_KEYS, 0, 1, 0); }
 static void keys_chunk(struct forge *f) { retag(f, KVS_KEYS, 0, 0, 1); }
 static void geom_tag(struct forge *f) { retag(f, KVS_GEOM, 0, 0, 0); }
+static void obsq_tag(struct forge *f) { retag(f, KVS_OBSQ, KVS_ALL, KVS_ALL, 0); }
 static void prov_tag(struct forge *f) { retag(f, KVS_PROV, KVS_ALL, KVS_ALL, 256); }
 
 /* A frame that is longer or shorter by some bytes. */
@@ -360,6 +362,13 @@ static const struct row rows[] = {
 	{ { "good-mask-broken", "keys without two channels of different pairs, rotated", SAME }, NONE, mask_broken },
 	{ { "good-mask-map", "keys without two channels, which can be rebuilt", SAME }, NONE, map },
 	{ { "good-quant", "keys as codes of 2 bits", SAME }, NONE, quantise },
+	{ { "good-codes-values", "values as codes by row under a mask, with spare bits set", SAME }, NONE, golden_codes },
+	{ { "good-keys-nan", "a key that is not a number", SAME }, { { KVS_KEYS, 64, 2, 0x7e00 } }, NULL },
+	{ { "good-toks-alive", "ids of the entries alone", SAME }, NONE, golden_alive },
+	{ { "good-round", "attention of a chunk and of a probe, and the round", SAME }, NONE, golden_round },
+	{ { "good-sequence", "two snapshots", SAME }, NONE, golden_sequence },
+	{ { "good-unknown-sealed", "an unknown frame that cannot be unpacked", SAME }, NONE, golden_sealed },
+	{ { "good-index-codec200", "a private codec on the index", SAME }, NONE, golden_sealed_index },
 	{ { "good-unknown-safe", "an unknown ancillary frame, safe to copy", SAME }, NONE, ancillary_safe },
 	{ { "good-unknown-unsafe", "an unknown ancillary frame, unsafe to copy", SAME }, NONE, ancillary_unsafe },
 	{ { "good-unknown-private", "a private ancillary frame", SAME }, NONE, ancillary_private },
@@ -408,6 +417,7 @@ static const struct row rows[] = {
 	{ { "unsupported-mask-flag", "an unknown flag in CMSK", SAME }, NONE, mask_flag },
 	{ { "unsupported-nll-kind", "oBSn kind 2", 0 }, { { KVS_OBSN, 12, 4, 2 } }, NULL },
 	{ { "unsupported-obsa-field", "a fourth field in oBSA", 0 }, { { KVS_OBSA, 4, 4, 15 } }, NULL },
+	{ { "unsupported-obsp-kind", "oBSP kind 2", 0 }, NONE, golden_probe_kind },
 	{ { "unsupported-obsq-zero", "a reserved field in oBSQ", 0 }, { { KVS_OBSQ, 12, 4, 1 } }, NULL },
 
 	{ { "bad-magic", "the magic after a text-mode transfer", SAME }, { { 0, 4, 1, '\n' } }, NULL },
@@ -416,6 +426,7 @@ static const struct row rows[] = {
 	{ { "bad-seq", "a gap in the sequence numbers", SAME }, NONE, seq_gap },
 	{ { "bad-type", "a type that is not letters", SAME }, NONE, not_letters },
 	{ { "bad-length-rule", "a packed frame that grew", SAME }, NONE, grows },
+	{ { "bad-hashes", "a raw payload with two hashes", SAME }, NONE, golden_hashes },
 	{ { "bad-plane-len", "planes that do not add up", SAME }, NONE, plane_len },
 	{ { "bad-after-garbage", "bytes after ENDS", SAME }, NONE, after_garbage },
 	{ { "bad-after-torn", "a torn prologue after ENDS", SAME }, NONE, after_magic },
@@ -448,7 +459,7 @@ static const struct row rows[] = {
 	{ { "bad-keys-beyond", "KEYS of a head that is not there", SAME }, NONE, keys_beyond },
 	{ { "bad-keys-chunk", "KEYS chunk 1 without chunk 0", SAME }, NONE, keys_chunk },
 	{ { "bad-keys-after-vals", "VALS before KEYS", SAME }, NONE, keys_after_vals },
-	{ { "bad-prov-tag", "pROv number 256", 0 }, NONE, prov_tag },
+	{ { "bad-prov-tag", "pROv number 256", SAME }, NONE, prov_tag },
 	{ { "bad-heads", "3 query heads for 2 kv heads", SAME }, { { KVS_GEOM, 4, 8, 3 | (uint64_t)2 << 32 } }, NULL },
 	{ { "bad-no-layers", "0 layers", SAME }, { { KVS_GEOM, 0, 4, 0 } }, NULL },
 	{ { "bad-scale", "an attention scale that is not a number", SAME }, { { KVS_GEOM, 48, 4, 0x7fc00000 } }, NULL },
@@ -507,10 +518,13 @@ static const struct row rows[] = {
 	{ { "bad-obsq-heads", "queries of another number of heads", 0 }, { { KVS_OBSQ, 4, 4, 3 } }, NULL },
 	{ { "bad-obsq-src", "queries of a token that was not read", 0 }, { { KVS_OBSQ, 16, 4, 5 } }, NULL },
 	{ { "bad-obsq-long", "oBSQ that is too long", 0 }, NONE, obsq_long },
+	{ { "bad-obsq-tag", "queries bound to no layer", SAME }, NONE, obsq_tag },
+	{ { "bad-obsp-heads", "two rows where heads were joined", 0 }, NONE, golden_probe_heads },
+	{ { "bad-obsa-fields", "accumulated attention without a sum", 0 }, { { KVS_OBSA, 4, 4, 6 } }, NULL },
 	{ { "bad-obsa-n", "observations of another number of entries", 0 }, { { KVS_OBSA, 0, 4, 2 } }, NULL },
 	{ { "bad-obsa-src", "observations of other entries", 0 }, { { KVS_OBSA, 24, 1, 0 } }, NULL },
 	{ { "bad-obsn-first", "values of tokens that were not read", 0 }, { { KVS_OBSN, 0, 4, 1 } }, NULL },
-	{ { "bad-padd", "padding that is not zero", 0 }, NONE, pads_dirty },
+	{ { "bad-padd", "padding that is not zero", SAME }, NONE, pads_dirty },
 	{ { "bad-prov-json", "provenance that is not JSON", 0 }, { { KVS_PROV, 0, 1, '[' } }, NULL },
 };
 

@@ -7,7 +7,7 @@
 struct golden {
 	const char *name;	/* without .kvs; begins with good, bad or unsupported */
 	const char *note;
-	int lenient;		/* what kvs-min says, if not the same: it looks into critical frames alone */
+	int lenient;		/* what kvs-min says, if not the same: it does not read observations and JSON */
 };
 
 enum { GOLDEN_SAME = -1 };

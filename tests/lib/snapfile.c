@@ -57,7 +57,7 @@ out:
 static enum kv_status
 check_frame(struct kvs_check *c, const struct kvs_frame *f, struct kv_err *err)
 {
-	bool readable = kvs_frame_readable(&f->head, NULL) == KV_OK;
+	bool readable = kvs_is_known(f->head.type) && kvs_frame_readable(&f->head, NULL) == KV_OK;
 	uint8_t *raw = NULL;
 	enum kv_status rc = KV_OK;
 

@@ -69,6 +69,9 @@ test_same(void)
 	b.rope[0].theta = 5;
 	ok(kvs_geom_same_model(&a, &b, false, &err) == KV_OK, "where the table comes from does not matter");
 	fresh();
+	b.n_ctx_train = 0;
+	ok(kvs_geom_same_model(&a, &b, false, &err) == KV_OK, "the training context is for warnings alone");
+	fresh();
 	b.layer[0].window = 512;
 	ok(kvs_geom_same_model(&a, &b, false, &err) == KV_EFIT, "another window");
 	fresh();

@@ -1,11 +1,13 @@
 /*
  * The levels of the processor. What is chosen, from made-up CPUID words; and the products of every level that runs here against double
- * loops over the same numbers: activations rounded to eight bits in blocks of 32, or left as they are where a level does so. With
- * equal numbers only the sums differ, by less than 2e-6 of the root of the summed squares. What rounding itself costs has a bound of its own.
+ * loops over the same numbers: activations rounded to eight bits in blocks of 32, or left as they are where a level does so; with tiles,
+ * activations and weights in bf16. With equal numbers only the sums differ, by less than 2e-6 of the root of the summed squares. What rounding
+ * itself costs has a bound of its own.
  */
 #define _DEFAULT_SOURCE	/* MAP_ANONYMOUS */
 #include "kernel/level.h"
 
+#include <float.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -15,7 +17,7 @@
 #include "util/half.h"
 
 /* A processor with everything, and what becomes of it without some of it. */
-static const struct kv_cpu everything = { 0x38001000, 0xc0030120, 0x802, 0x1400000, 0x20, 0x600e7 };
+static const struct kv_cpu everything = { 0x38001000, 0xc0030120, 0x802, 0x1400000, 0x20, 0x600e7, true };
 
 static void
 is_level(struct kv_cpu c, enum kv_level want, const char *what)
@@ -27,8 +29,6 @@ static void
 test_choice(void)
 {
 	struct kv_cpu c = everything;
-	const struct kv_ops *ops = NULL;
-	struct kv_err err;
 
 	is_level(c, KV_AMX, "all there is");
 	is_level((struct kv_cpu){ 0 }, KV_GENERIC, "a processor that says nothing");
@@ -55,12 +55,49 @@ test_choice(void)
 		if (everything.leaf7_ecx >> bit & 1)
 			is_level(c, KV_AVX2, "VNNI or VBMI is missing");
 	}
+	for (unsigned bit = 22; bit <= 24; bit += 2) {
+		c = everything;
+		c.leaf7_edx &= ~(1u << bit);
+		is_level(c, KV_AVX512, "tiles, or their products, are missing");
+	}
 	c = everything;
 	c.leaf7_1_eax = 0;
 	is_level(c, KV_AVX512, "no bf16");
-	is_int(kv_ops_choose("generic", &ops, &err), KV_OK, "a cap");
+	c = everything;
+	c.tiles = false;
+	is_level(c, KV_AVX512, "the system refuses tiles");
+	c.xcr0 = 0xe7;
+	is_level(c, KV_AVX512, "tiles neither saved nor allowed");
+	c = everything;
+	c.leaf1_ecx |= 1u << 31;
+	is_level(c, KV_AMX, "a virtual machine that has it all");
+}
+
+/* What is taken of what there is. */
+static void
+test_caps(void)
+{
+	static const struct { const char *cap; enum kv_level of_all, of_avx2; } t[] = {
+		{ NULL, KV_AVX512, KV_AVX2 }, { "", KV_AVX512, KV_AVX2 }, { "amx", KV_AMX, KV_AVX2 }, { "avx512", KV_AVX512, KV_AVX2 },
+		{ "avx2", KV_AVX2, KV_AVX2 }, { "generic", KV_GENERIC, KV_GENERIC },
+	};
+	struct kv_cpu old = everything, refused = everything;
+	enum kv_level level = KV_N_LEVELS;
+	const struct kv_ops *ops = NULL;
+	struct kv_err err;
+
+	old.leaf7_ebx &= 0xffff;
+	refused.tiles = false;
+	for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+		ok(kv_level_choose(&everything, t[i].cap, &level, &err) == KV_OK && level == t[i].of_all, "a cap of %s", t[i].cap ? t[i].cap : "none");
+		ok(kv_level_choose(&old, t[i].cap, &level, &err) == KV_OK && level == t[i].of_avx2, "the same above the processor");
+	}
+	ok(kv_level_choose(&refused, "amx", &level, &err) == KV_OK && level == KV_AVX512, "tiles that are refused, though asked for");
+	level = KV_N_LEVELS;
+	ok(kv_level_choose(&everything, "AMX", &level, &err) == KV_EUSAGE && level == KV_N_LEVELS, "an unknown word is the user's error");
+	is_int(kv_ops_choose("generic", &ops, &err), KV_OK, "a cap for this processor");
 	is_str(ops->level, "generic", "is kept");
-	is_int(kv_ops_choose("sse9", &ops, &err), KV_EUSAGE, "an unknown word is the user's error");
+	is_int(kv_ops_choose("sse9", &ops, &err), KV_EUSAGE, "an unknown word, here too");
 	ok(kv_ops_choose("amx", &ops, &err) == KV_OK && kv_ops_choose("", &ops, &err) == KV_OK && kv_ops_choose(NULL, &ops, &err) == KV_OK,
 		"caps above the processor, empty and missing");
 }
@@ -142,12 +179,21 @@ rounded(const float *x, size_t n, float *out)
 	}
 }
 
+/* A number as tiles see it. */
+static float
+in_bf16(float x)
+{
+	float y = bf16_to_f32(f32_to_bf16(x));
+
+	return fabsf(y) < FLT_MIN ? 0 : y;
+}
+
 /*
  * Worst error of y = x w^T (+ before), as a share of the root of the summed squares of the terms. A term is as large as the row's largest
- * weight makes it: codes and minimum are multiplied apart, and cancel.
+ * weight makes it: codes and minimum are multiplied apart, and cancel. Tiles: the weights are rounded too.
  */
 static double
-product_error(const struct kv_weight *w, const float *x, size_t m, const float *y, const float *before)
+product_error(const struct kv_weight *w, const float *x, bool tiles, size_t m, const float *y, const float *before)
 {
 	float *row = malloc(w->n_in * sizeof *row);
 	double worst = 0;
@@ -156,8 +202,10 @@ product_error(const struct kv_weight *w, const float *x, size_t m, const float *
 		double most = 0;
 
 		kv_dequant(w->type, w->data + o * w->row_bytes, w->n_in, row);
-		for (size_t k = 0; k < w->n_in; k++)
+		for (size_t k = 0; k < w->n_in; k++) {
+			row[k] = tiles ? in_bf16(row[k]) : row[k];
 			most = fmax(most, fabs((double)row[k]));
+		}
 		for (size_t i = 0; i < m; i++) {
 			double want = before ? (double)before[i * w->n_out + o] : 0, square = want * want + 1e-9;
 
@@ -192,21 +240,23 @@ test_product(const struct kv_ops *ops, struct kv_pool *pool, uint32_t type, size
 	float *x = malloc(m * n_in * sizeof *x), *round = malloc(m * n_in * sizeof *round);
 	float *y = malloc((n + 16) * sizeof *y), *before = malloc(n * sizeof *before);
 	double plain, added, rounding;
-	bool whole = true;
+	bool whole = true, tiles = !strcmp(ops->level, "amx") && m > 4;	/* few tokens do without */
 
 	fill(x, m * n_in, how);
 	memcpy(round, x, m * n_in * sizeof *round);
-	if (n_in % 32 == 0)
+	for (size_t i = 0; tiles && i < m * n_in; i++)
+		round[i] = in_bf16(x[i]);
+	if (!tiles && n_in % 32 == 0)
 		rounded(x, m * n_in, round);
 	for (size_t i = 0; i < n + 16; i++)
 		y[i] = 12345;
 	whole &= ops->matmul(pool, &mat.w, x, m, y, false);
-	plain = fmin(product_error(&mat.w, round, m, y, NULL), product_error(&mat.w, x, m, y, NULL));
-	rounding = product_error(&mat.w, x, m, y, NULL);
+	plain = fmin(product_error(&mat.w, round, tiles, m, y, NULL), product_error(&mat.w, x, false, m, y, NULL));
+	rounding = product_error(&mat.w, x, false, m, y, NULL);
 	for (size_t i = 0; i < n; i++)
 		y[i] = before[i] = next();
 	whole &= ops->matmul(pool, &mat.w, x, m, y, true);
-	added = fmin(product_error(&mat.w, round, m, y, before), product_error(&mat.w, x, m, y, before));
+	added = fmin(product_error(&mat.w, round, tiles, m, y, before), product_error(&mat.w, x, false, m, y, before));
 	for (size_t i = 0; i < 16; i++)
 		whole &= y[n + i] == 12345;
 	ok(whole && plain < 2e-6 && added < 2e-6 && rounding < 0.06, "%s %s [%zu x %zu] [%zu]%s (%.1e, rounding %.1e)", ops->level,
@@ -239,10 +289,12 @@ test_products(const struct kv_ops *ops, struct kv_pool *pool)
 			test_product(ops, pool, types[k], 1536, 18, m, 0);
 			test_product(ops, pool, types[k], 1536, 18, m, EXTREME);
 		}
+		test_product(ops, pool, types[k], 768, 70, 67, 0);
 	}
 	test_product(ops, pool, KV_W_F16, 50, 10, 1, 0);
 	test_product(ops, pool, KV_W_F32, 517, 10, 14, 0);
 	test_product(ops, pool, KV_W_BF16, 3, 130, 6, 0);
+	test_product(ops, pool, KV_W_F32, 1201, 40, 37, 0);
 }
 
 /* Bytes do not depend on the number of threads. */
@@ -282,6 +334,7 @@ main(void)
 	struct kv_err err;
 
 	test_choice();
+	test_caps();
 	for (size_t i = 0; i < sizeof caps / sizeof *caps; i++) {
 		if (kv_ops_choose(caps[i], &ops, &err) != KV_OK || ops == last)
 			continue;

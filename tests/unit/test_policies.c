@@ -4,64 +4,8 @@
 #include <stdlib.h>
 
 #include "policy/plan.h"
-#include "small_cache.h"
+#include "policy_cache.h"
 #include "util/mem.h"
-
-static enum kv_status
-evict(struct kv_cache *c, const char *line)
-{
-	struct kv_err err;
-
-	return small_run(&kv_stage_evict, line, c, 1, NULL, &err);
-}
-
-/* Rows of K of a list, f32; values are zero. */
-static void
-set_keys(struct kv_cache *c, unsigned layer, unsigned head, const float *keys, uint32_t n)
-{
-	struct kv_list *l = kv_cache_list(c, layer, head);
-	struct kv_err err;
-
-	kv_rows_put(&l->k, 0, n, keys, c->geom.d_k, &err);
-	memset(l->v.data, 0, (size_t)n * c->geom.d_v * kvs_dtype_size(l->v.dtype));
-}
-
-/*
- * A layer without RoPE whose last query pays exactly row[h] to n entries: the keys are unit vectors, the query is the row's logarithm.
- */
-static struct kv_cache *
-cache_of_rows(unsigned heads, unsigned heads_kv, uint32_t n, const float *rows)
-{
-	struct kvs_geom *g = small_geom(1, heads, heads_kv, n);
-	struct kv_cache *c;
-	float *keys = calloc((size_t)n * n, sizeof *keys), *q = calloc((size_t)heads * n, sizeof *q);
-	struct kv_err err;
-
-	g->n_rope = 0;
-	g->layer[0] = (struct kvs_layer){ KVS_NO_ROPE, KVS_F32, KVS_F32, 0 };
-	g->attn_scale = 0.5f;
-	c = small_cache(g);
-	kv_cache_extend(c, n, &err);
-	for (uint32_t i = 0; i < n; i++)
-		keys[i * n + i] = 1;
-	for (unsigned h = 0; h < heads_kv; h++)
-		set_keys(c, 0, h, keys, n);
-	for (size_t i = 0; i < (size_t)heads * n; i++)
-		q[i] = 2 * logf(rows[i]);
-	kv_queries_add(c, 0, 1, 1, n - 1, (int32_t)n - 1, q, &err);
-	free(keys);
-	free(q);
-	return c;
-}
-
-static void
-is_kept(struct kv_cache *c, const char *line, const char *want, const char *what)
-{
-	char s[100];
-
-	evict(c, line);
-	is_str(small_sources(c, 0, 0, s, sizeof s), want, "%s", what);
-}
 
 static const float tova1[] = { .40f, .05f, .10f, .25f, .20f, .30f, .15f, .05f, .30f, .20f };
 static const float tova2[] = { .50f, .22f, .18f, .06f, .04f, .40f, .26f, .24f, .06f, .04f };
@@ -88,9 +32,9 @@ test_tova(void)
 	char s[100];
 
 	for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
-		struct kv_cache *c = cache_of_rows(2, row[i].heads_kv, 5, row[i].rows);
+		struct kv_cache *c = policy_rows(2, row[i].heads_kv, 5, 1, row[i].rows);
 
-		is_kept(c, row[i].line, row[i].head0, row[i].line);
+		policy_keeps(c, row[i].line, row[i].head0, row[i].line);
 		if (row[i].head1)
 			is_str(small_sources(c, 0, 1, s, sizeof s), row[i].head1, "the other head");
 		kv_cache_free(c);
@@ -102,13 +46,13 @@ static void
 test_not_composing(void)
 {
 	static const float rows[] = { .45f, .05f, .10f, .40f, .15f, .30f, .40f, .15f };
-	struct kv_cache *c = cache_of_rows(2, 1, 4, rows);
+	struct kv_cache *c = policy_rows(2, 1, 4, 1, rows);
 
-	is_kept(c, "--tova -k 2", "0 3", "once");
+	policy_keeps(c, "--tova -k 2", "0 3", "once");
 	kv_cache_free(c);
-	c = cache_of_rows(2, 1, 4, rows);
-	is_kept(c, "--tova -k 3", "0 2 3", "the first of two cuts");
-	is_kept(c, "--tova -k 2", "0 2", "the second keeps another");
+	c = policy_rows(2, 1, 4, 1, rows);
+	policy_keeps(c, "--tova -k 3", "0 2 3", "the first of two cuts");
+	policy_keeps(c, "--tova -k 2", "0 2", "the second keeps another");
 	kv_cache_free(c);
 }
 
@@ -133,7 +77,7 @@ rope_example(unsigned kind, bool compact, int32_t shift)
 	if (!compact)
 		c->list[0].pos[3] = c->state.next_pos = shift + 6;
 	c->state.next_pos = c->list[0].pos[3] + 1;
-	set_keys(c, 0, 0, example_keys, 4);
+	policy_keys(c, 0, 0, example_keys, 4);
 	kv_queries_add(c, 0, 1, 1, 3, c->list[0].pos[3], example_query, &err);
 	return c;
 }
@@ -188,14 +132,14 @@ test_rotation(void)
 
 		get_row(c, row);
 		is_row(row, variant[i].row, 4, 1e-6, variant[i].name);
-		is_kept(c, "--tova -k 2", variant[i].keep, variant[i].name);
+		policy_keeps(c, "--tova -k 2", variant[i].keep, variant[i].name);
 		kv_cache_free(c);
 		if (!variant[i].kind)
 			continue;
 		c = rope_example(variant[i].kind, variant[i].compact, 1000);
 		get_row(c, row);
 		is_row(row, variant[i].row, 4, 1e-4, "a thousand positions further on");
-		is_kept(c, "--tova -k 2", variant[i].keep, "the same kept set there");
+		policy_keeps(c, "--tova -k 2", variant[i].keep, "the same kept set there");
 		kv_cache_free(c);
 	}
 	struct kv_cache *c = rope_example(KVS_ROPE_NEOX, false, 0);
@@ -248,7 +192,7 @@ static void
 test_softcap(void)
 {
 	static const float rows[] = { .7f, .2f, .1f };
-	struct kv_cache *c = cache_of_rows(1, 1, 3, rows);
+	struct kv_cache *c = policy_rows(1, 1, 3, 1, rows);
 	float row[3];
 	double e[3], sum = 0;
 
@@ -280,15 +224,15 @@ test_by_age(void)
 	for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
 		c = small_cache(small_geom(2, 2, 2, 4));
 		small_feed(c, row[i].n);
-		is_kept(c, row[i].line, row[i].keep, row[i].line);
+		policy_keeps(c, row[i].line, row[i].keep, row[i].line);
 		kv_cache_free(c);
 	}
 	c = small_cache(small_geom(1, 1, 1, 4));
 	small_feed(c, 10);
-	evict(c, "--window -k 6");
-	is_kept(c, "--window --sinks 1 -k 3", "7 8 9", "window: a sink is a token of the text, and it is gone");
+	policy_evict(c, "--window -k 6");
+	policy_keeps(c, "--window --sinks 1 -k 3", "7 8 9", "window: a sink is a token of the text, and it is gone");
 	small_feed(c, 3);
-	is_kept(c, "--streaming --sinks 1 -k 3", "7 11 12", "streaming: a sink is the first entry there is");
+	policy_keeps(c, "--streaming --sinks 1 -k 3", "7 11 12", "streaming: a sink is the first entry there is");
 	kv_cache_free(c);
 }
 
@@ -306,7 +250,7 @@ test_knorm(void)
 	for (int i = 0; i < 4; i++)
 		as_float[i] = (float)score[i];
 	is_row(as_float, norm, 4, 1e-6, "norms of the keys");
-	is_kept(c, "--knorm -k 2", "0 3", "the small ones stay");
+	policy_keeps(c, "--knorm -k 2", "0 3", "the small ones stay");
 	kv_cache_free(c);
 }
 
@@ -318,16 +262,16 @@ test_random(void)
 
 	small_feed(c, 60);
 	d = small_copy(c);
-	evict(c, "--random -k 20 --random-seed 7");
-	evict(d, "--random -k 40 --random-seed 7");
-	evict(d, "--random -k 20 --random-seed 7");
+	policy_evict(c, "--random -k 20 --random-seed 7");
+	policy_evict(d, "--random -k 40 --random-seed 7");
+	policy_evict(d, "--random -k 20 --random-seed 7");
 	is_str(small_sources(c, 1, 1, a, sizeof a), small_sources(d, 1, 1, b, sizeof b), "earlier evictions do not matter");
 	ok(strcmp(a, small_sources(c, 0, 1, b, sizeof b)) && strcmp(a, small_sources(c, 1, 0, b, sizeof b)), "layers and heads differ");
 	kv_cache_free(d);
 	kv_cache_free(c);
 	c = small_cache(small_geom(2, 2, 2, 4));
 	small_feed(c, 60);
-	evict(c, "--random -k 20 --random-seed 8");
+	policy_evict(c, "--random -k 20 --random-seed 8");
 	ok(strcmp(a, small_sources(c, 1, 1, b, sizeof b)), "seeds differ");
 	kv_cache_free(c);
 }

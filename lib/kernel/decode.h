@@ -1,0 +1,338 @@
+/*
+ * Attention of one token over plain rows in f16 with vectors. A row is read once for the query heads that share it: keys are widened and
+ * turned, four at a time, as they are multiplied, values widened as they are added up. For files of a level alone.
+ */
+#ifndef KV_KERNEL_DECODE_H
+#define KV_KERNEL_DECODE_H
+
+#if defined __AVX2__
+#include <float.h>
+
+#include "kernel/attend.h"
+#include "kernel/avx2_attend.h"
+#include "kernel/expf.h"
+#include "kernel/simd.h"
+
+enum {
+	F16 = 2,
+	KEYS = 4, HEADS = KV_LANES == 8 ? 3 : 4,	/* that are multiplied at a time: a register for each sum */
+	WIDTH = 4 * KV_LANES, ROWS = 32,	/* channels and rows of the values in hand */
+	AHEAD = 4096,	/* bytes: what the processor foresees by itself ends with a page */
+};
+
+KV_INLINE kv_vec
+widen(const uint16_t *p)
+{
+#if defined __AVX512F__
+	return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+#else
+	return kv_avx2_widen(p);
+#endif
+}
+
+/* n bytes that will be read soon. */
+KV_INLINE void
+fetch(const void *p, size_t n)
+{
+	for (size_t i = 0; i < n; i += 64)
+		_mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T0);
+}
+
+/* KV_LANES cosines, and as many sines, from their pairs. */
+KV_INLINE void
+split(const float *cs, kv_vec *c, kv_vec *s)
+{
+	kv_vec y = kv_load(cs), z = kv_load(cs + KV_LANES);
+#if defined __AVX512F__
+	const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+
+	*c = _mm512_permutex2var_ps(y, even, z);
+	*s = _mm512_permutex2var_ps(y, _mm512_add_epi32(even, _mm512_set1_epi32(1)), z);
+#else
+	*c = _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps(y, z, 0x88)), 0xd8));
+	*s = _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps(y, z, 0xdd)), 0xd8));
+#endif
+}
+
+/* Channels i … of a key, turned: x, and those half of n_rot further on: y. cs [n_rot/2][2] */
+KV_INLINE void
+turn_halves(const uint16_t *k, const float *cs, size_t half, size_t i, kv_vec *x, kv_vec *y)
+{
+	kv_vec a = widen(k + i), b = widen(k + half + i), c, s;
+
+	split(cs + 2 * i, &c, &s);
+	*x = KV_SIMD(fmsub_ps)(a, c, b * s);
+	*y = kv_fma(a, s, b * c);
+}
+
+/* The same; pairs of neighbours. */
+KV_INLINE kv_vec
+turn_neighbours(const uint16_t *k, const float *cs, size_t i)
+{
+	kv_vec x = widen(k + i), z = kv_load(cs + i), crossed = KV_SIMD(permute_ps)(x, 0xb1) * KV_SIMD(movehdup_ps)(z);
+
+	return KV_SIMD(fmaddsub_ps)(x, KV_SIMD(moveldup_ps)(z), crossed);
+}
+
+/* The sums of the lanes of a vector of each key. */
+KV_INLINE __m128
+four_sums(const kv_vec (*v)[HEADS], size_t h)
+{
+	__m256 u[KEYS], a;
+
+	for (size_t j = 0; j < KEYS; j++)
+#if defined __AVX512F__
+		u[j] = _mm256_add_ps(_mm512_castps512_ps256(v[j][h]), _mm512_extractf32x8_ps(v[j][h], 1));
+#else
+		u[j] = v[j][h];
+#endif
+	a = _mm256_hadd_ps(_mm256_hadd_ps(u[0], u[1]), _mm256_hadd_ps(u[2], u[3]));
+	return _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+}
+
+/* Four keys in hand, and the heads whose scores s [heads][ld] = scale times q [heads][d] times keys are wanted. */
+struct four {
+	const uint16_t *k;	/* [KEYS][d] */
+	const float *cs;	/* [KEYS][n_rot/2][2] */
+	size_t d, n_rot;
+	float *turned;		/* [KEYS][d] once they are turned */
+	const float *q;
+	float scale;
+	float *s;
+	size_t ld;
+};
+
+KV_INLINE void
+take(kv_vec x, const float *q, size_t d, size_t heads, kv_vec sum[HEADS])
+{
+	for (size_t h = 0; h < heads; h++)
+		sum[h] = kv_fma(x, kv_load(q + h * d), sum[h]);
+}
+
+KV_INLINE void
+put(const struct four *f, const kv_vec (*sum)[HEADS], size_t heads)
+{
+	for (size_t h = 0; h < heads; h++)
+		_mm_storeu_ps(f->s + h * f->ld, _mm_mul_ps(four_sums(sum, h), _mm_set1_ps(f->scale)));
+}
+
+/* Of the first heads; keep: there are more, for whom the turned keys are kept. */
+KV_INLINE void
+first_heads(const struct four *f, bool neox, size_t heads, bool keep)
+{
+	size_t d = f->d, half = f->n_rot / 2;
+	kv_vec sum[KEYS][HEADS], x, y;
+
+	for (size_t j = 0; j < KEYS; j++)
+		for (size_t h = 0; h < heads; h++)
+			sum[j][h] = kv_splat(0);
+	for (size_t i = 0; neox && i < half; i += KV_LANES)
+		for (size_t j = 0; j < KEYS; j++) {
+			turn_halves(f->k + j * d, f->cs + j * f->n_rot, half, i, &x, &y);
+			take(x, f->q + i, d, heads, sum[j]);
+			take(y, f->q + half + i, d, heads, sum[j]);
+			if (keep) {
+				kv_store(f->turned + j * d + i, x);
+				kv_store(f->turned + j * d + half + i, y);
+			}
+		}
+	for (size_t i = neox ? f->n_rot : 0; i < d; i += KV_LANES)
+		for (size_t j = 0; j < KEYS; j++) {
+			x = i < f->n_rot ? turn_neighbours(f->k + j * d, f->cs + j * f->n_rot, i) : widen(f->k + j * d + i);
+			take(x, f->q + i, d, heads, sum[j]);
+			if (keep)
+				kv_store(f->turned + j * d + i, x);
+		}
+	put(f, (const kv_vec (*)[HEADS])sum, heads);
+}
+
+/* Of others, from keys that are turned. */
+KV_INLINE void
+other_heads(const struct four *f, size_t heads)
+{
+	kv_vec sum[KEYS][HEADS];
+
+	for (size_t j = 0; j < KEYS; j++)
+		for (size_t h = 0; h < heads; h++)
+			sum[j][h] = kv_splat(0);
+	for (size_t i = 0; i < f->d; i += KV_LANES)
+		for (size_t j = 0; j < KEYS; j++)
+			take(kv_load(f->turned + j * f->d + i), f->q + i, f->d, heads, sum[j]);
+	put(f, (const kv_vec (*)[HEADS])sum, heads);
+}
+
+KV_INLINE void
+four_keys(struct four f, bool neox, size_t heads)
+{
+	switch (heads) {
+	case 1: first_heads(&f, neox, 1, false); return;
+	case 2: first_heads(&f, neox, 2, false); return;
+#if defined __AVX512F__
+	case 3: first_heads(&f, neox, 3, false); return;
+#endif
+	case HEADS: first_heads(&f, neox, HEADS, false); return;
+	default: first_heads(&f, neox, HEADS, true);
+	}
+	for (size_t h = HEADS; h < heads; h += HEADS) {
+		f.q += HEADS * f.d;
+		f.s += HEADS * f.ld;
+		switch (heads - h) {
+		case 1: other_heads(&f, 1); break;
+		case 2: other_heads(&f, 2); break;
+#if defined __AVX512F__
+		case 3: other_heads(&f, 3); break;
+#endif
+		default: other_heads(&f, HEADS); break;
+		}
+	}
+}
+
+/* Keys k [v.to - v.from][d] in f16, before RoPE. */
+static void
+plain_scores(const struct kv_attn *a, const struct kv_attn_list *l, const uint16_t *k, struct kv_span v, const float *q, size_t heads,
+	float *rows, float *s, size_t ld)
+{
+	size_t n_rot = l->angles ? a->n_rot : 0, j = v.from;
+	struct four f = { k, NULL, a->d_k, n_rot, rows, q, a->scale, s, ld };
+
+	for (; j + KEYS <= v.to; j += KEYS, f.k += KEYS * f.d, f.s += KEYS) {
+		if (n_rot)
+			f.cs = l->angles + j * n_rot;
+		fetch(f.k, KEYS * f.d * sizeof *k);
+		if (a->neox)
+			four_keys(f, true, heads);
+		else
+			four_keys(f, false, heads);
+	}
+	if (j < v.to)
+		kv_attn_generic.scores(a, l, (struct kv_span){ j, v.to }, q, heads, rows, f.s, ld);
+}
+
+static bool
+is_plain(const struct kv_attn_segment *s)
+{
+	return s->dtype == F16 && !s->channel && !s->turned;
+}
+
+static void
+scores(const struct kv_attn *a, const struct kv_attn_list *l, struct kv_span v, const float *q, size_t heads, float *rows, float *s,
+	size_t ld)
+{
+	size_t front = l->n_k_seg ? l->k_seg[l->n_k_seg - 1].to : 0;
+	struct kv_span part;
+
+	for (; v.from < v.to; s += part.to - part.from) {
+		const struct kv_attn_segment *seg = kv_attn_part(l->k_seg, l->n_k_seg, &v, &part);
+
+		if (!seg)
+			plain_scores(a, l, (const uint16_t *)l->k + (part.from - front) * a->d_k, part, q, heads, rows, s, ld);
+		else if (is_plain(seg))
+			plain_scores(a, l, (const uint16_t *)(const void *)seg->data + (part.from - seg->from) * a->d_k, part, q, heads, rows, s, ld);
+		else if (!kv_avx2_segment_scores(a, l, seg, part, q, heads, rows, s, ld))
+			kv_attn_generic.scores(a, l, part, q, heads, rows, s, ld);
+	}
+}
+
+/* s_j [n] = e^(s_j - *top), *top being the largest of them; their sum */
+static double
+soften(float *s, size_t n, float *top)
+{
+	size_t whole = n / KV_LANES * KV_LANES;
+	kv_vec at = kv_splat(-FLT_MAX), sum = kv_splat(0);
+	float rest = 0;
+
+	for (size_t j = 0; j < whole; j += KV_LANES)
+		at = kv_larger(at, kv_load(s + j));
+	*top = kv_lanes_max(at);
+	for (size_t j = whole; j < n; j++)
+		*top = s[j] > *top ? s[j] : *top;
+	at = kv_splat(*top);
+	for (size_t j = 0; j < whole; j += KV_LANES) {
+		kv_vec w = kv_exp(kv_load(s + j) - at);
+
+		kv_store(s + j, w);
+		sum += w;
+	}
+	for (size_t j = whole; j < n; j++)
+		rest += s[j] = kv_expf(s[j] - *top);
+	return (double)(kv_lanes_sum(sum) + rest);
+}
+
+/* o [heads] over WIDTH channels, += */
+KV_INLINE void
+add_values(const uint16_t *v, size_t d, size_t n, const float *p, size_t ld, size_t heads, float *o, size_t ld_o)
+{
+	kv_vec sum[HEADS][WIDTH / KV_LANES];
+
+	for (size_t h = 0; h < heads; h++)
+		for (size_t i = 0; i < WIDTH / KV_LANES; i++)
+			sum[h][i] = kv_load(o + h * ld_o + i * KV_LANES);
+	for (size_t j = 0; j < n; j++, v += d) {
+		fetch(v, WIDTH * sizeof *v);
+		for (size_t i = 0; i < WIDTH / KV_LANES; i++) {
+			kv_vec x = widen(v + i * KV_LANES);
+
+			for (size_t h = 0; h < heads; h++)
+				sum[h][i] = kv_fma(x, kv_splat(p[h * ld + j]), sum[h][i]);
+		}
+	}
+	for (size_t h = 0; h < heads; h++)
+		for (size_t i = 0; i < WIDTH / KV_LANES; i++)
+			kv_store(o + h * ld_o + i * KV_LANES, sum[h][i]);
+}
+
+/* So few rows at a time that they are still near for the next channels and heads. */
+static void
+plain_weigh(size_t d, const uint16_t *x, size_t n, const float *p, size_t ld, size_t heads, float *o, size_t ld_o)
+{
+	for (size_t j = 0; j < n; j += ROWS, x += ROWS * d, p += ROWS) {
+		size_t rows = n - j < ROWS ? n - j : ROWS;
+
+		for (size_t h = 0; h < heads; h += HEADS)
+			for (size_t i = 0; i < d; i += WIDTH)
+				switch (heads - h) {
+				case 1: add_values(x + i, d, rows, p + h * ld, ld, 1, o + h * ld_o + i, ld_o); break;
+				case 2: add_values(x + i, d, rows, p + h * ld, ld, 2, o + h * ld_o + i, ld_o); break;
+#if defined __AVX512F__
+				case 3: add_values(x + i, d, rows, p + h * ld, ld, 3, o + h * ld_o + i, ld_o); break;
+#endif
+				default: add_values(x + i, d, rows, p + h * ld, ld, HEADS, o + h * ld_o + i, ld_o); break;
+				}
+	}
+}
+
+static void
+weigh(const struct kv_attn *a, const struct kv_attn_list *l, struct kv_span v, const float *p, size_t ld, size_t heads, float *rows,
+	float *o, size_t ld_o)
+{
+	size_t d = a->d_v, front = l->n_v_seg ? l->v_seg[l->n_v_seg - 1].to : 0;
+	struct kv_span part;
+
+	for (; v.from < v.to; p += part.to - part.from) {
+		const struct kv_attn_segment *seg = kv_attn_part(l->v_seg, l->n_v_seg, &v, &part);
+		size_t n = part.to - part.from;
+
+		if (!seg)
+			plain_weigh(d, (const uint16_t *)l->v + (part.from - front) * d, n, p, ld, heads, o, ld_o);
+		else if (is_plain(seg))
+			plain_weigh(d, (const uint16_t *)(const void *)seg->data + (part.from - seg->from) * d, n, p, ld, heads, o, ld_o);
+		else if (!kv_avx2_segment_weigh(a, seg, part, p, ld, heads, rows, o, ld_o))
+			kv_attn_generic.weigh(a, l, part, p, ld, heads, rows, o, ld_o);
+	}
+}
+
+static const struct kv_attn_parts decode = { scores, weigh, soften };
+
+/* Whole vectors of f16 in every list, segments aside. */
+static bool
+fits(const struct kv_attn *a)
+{
+	bool good = a->d_k % KV_LANES == 0 && a->d_v % WIDTH == 0 && a->n_rot % (a->neox ? 2 * KV_LANES : KV_LANES) == 0;
+
+	for (size_t h = 0; h < a->kv_heads; h++)
+		good &= a->list[h].k_dtype == F16 && a->list[h].v_dtype == F16;
+	return good;
+}
+
+#endif
+#endif
