@@ -12,30 +12,26 @@ log=$1 question=$2 state=$3
 [ -z "${KV_BIN:-}" ] || PATH=$KV_BIN:$PATH
 keep='kv-evict --citrus -k 768 | kv-reposition --compact'
 
+size() { wc -c <"$1"; }
+
 # ending FILE N: a checksum of the last bytes of the first N, by which the file is known again.
 ending() { head -c "$2" "$1" | tail -c 1000 | cksum | cut -d' ' -f1; }
 
-size() { wc -c <"$1"; }
-
-mkdir -p "$state"
-exec 9>"$state/lock"
-flock -n 9 || exit 0		# the last run is still at it
-rm -f "$state"/*.tmp
-touch "$state/answered"
+# is_read FILE: is it the one that was read up to byte $at?
+is_read() { [ -f "$1" ] && [ "$(size "$1")" -ge "$at" ] && [ "$(ending "$1" "$at")" = "$sum" ]; }
 
 # A snapshot is named read-N-SUM.kvs: the log was read up to byte N, SUM is the ending there.
-current=$(readlink "$state/current" || true)
-sum=${current%.kvs} sum=${sum##*-}
-at=${current#read-} at=${at%%-*}
+look() {
+	current=$(readlink "$state/current" || true)
+	sum=${current%.kvs} sum=${sum##*-}
+	at=${current#read-} at=${at%%-*}
+}
 
-# The next part, unless one is waiting already. Whole lines alone: the last one may still be being written.
-if [ -z "$(find "$state" -name 'part-*.txt')" ]; then
+# What there is to read now, as a file of the same name but for its ends. Whole lines alone: the last one may still be being written.
+set_aside() {
 	: >"$state/new.tmp"
-	if [ -n "$at" ] && { [ "$(size "$log")" -lt "$at" ] || [ "$(ending "$log" "$at")" != "$sum" ]; }; then
-		# Another log by now.
-		if [ -f "$log.1" ] && [ "$(size "$log.1")" -ge "$at" ] && [ "$(ending "$log.1" "$at")" = "$sum" ]; then
-			tail -c "+$((at + 1))" "$log.1" >"$state/new.tmp"
-		fi
+	if [ -n "$at" ] && ! is_read "$log"; then	# another log by now
+		! is_read "$log.1" || tail -c "+$((at + 1))" "$log.1" >"$state/new.tmp"
 		at=0
 	fi
 	at=${at:-0}
@@ -43,33 +39,45 @@ if [ -z "$(find "$state" -name 'part-*.txt')" ]; then
 	head -n "$(wc -l <"$state/rest.tmp")" "$state/rest.tmp" >"$state/lines.tmp"
 	at=$((at + $(size "$state/lines.tmp")))
 	cat "$state/lines.tmp" >>"$state/new.tmp"
-	if [ -s "$state/new.tmp" ]; then
-		mv "$state/new.tmp" "$state/part-$at-$(ending "$log" "$at").txt"
-	fi
+	[ ! -s "$state/new.tmp" ] || mv "$state/new.tmp" "$state/part-$at-$(ending "$log" "$at").txt"
 	rm -f "$state"/*.tmp
-fi
+}
 
-for part in "$state"/part-*.txt; do
-	[ -e "$part" ] || continue
-	next=${part##*/part-} next=read-${next%.txt}.kvs
-	if [ "$next" = "$current" ] || [ -e "$state/$next" ]; then
-		rm -f "$state/half"
-	else
-		set -- --chunk 256 --probe "@$question" --history alive --each "$keep" --checkpoint "$state/half" -o "$state/$next" "$part"
-		[ -z "$current" ] || set -- --from "$state/$current" "$@"
-		kv-prefill "$@" || {
-			# Half read with another question, or by another version: once more.
-			[ $? -eq 5 ] && [ -e "$state/half" ] || exit 1
-			rm "$state/half"
-			kv-prefill "$@"
-		}
-	fi
-	ln -sf "$next" "$state/next.tmp"
-	mv -T "$state/next.tmp" "$state/current"
-	rm "$part"
-	find "$state" -name 'read-*.kvs' ! -name "$next" -exec rm {} +
-	current=$next
-done
+# The part that was set aside, if there is one.
+read_part() {
+	for part in "$state"/part-*.txt; do
+		[ -e "$part" ] || return 0
+		next=${part##*/part-} next=read-${next%.txt}.kvs
+		if [ "$next" = "$current" ] || [ -e "$state/$next" ]; then
+			rm -f "$state/half"
+		else
+			set -- --chunk 256 --probe "@$question" --history alive --each "$keep" --checkpoint "$state/half" -o "$state/$next" "$part"
+			[ -z "$current" ] || set -- --from "$state/$current" "$@"
+			kv-prefill "$@" || {
+				# Half read with another question, or by another version: once more.
+				[ $? -eq 5 ] && [ -e "$state/half" ] || exit 1
+				rm "$state/half"
+				kv-prefill "$@"
+			}
+		fi
+		ln -sf "$next" "$state/next.tmp"
+		mv -T "$state/next.tmp" "$state/current"
+		rm "$part"
+		find "$state" -name 'read-*.kvs' ! -name "$next" -exec rm {} +
+		look
+	done
+}
+
+mkdir -p "$state"
+exec 9>"$state/lock"
+flock -n 9 || exit 0		# the last run is still at it
+rm -f "$state"/*.tmp
+touch "$state/answered"
+
+look
+read_part
+set_aside
+read_part
 
 asked="$current $(cksum <"$question")"
 if [ -n "$current" ] && [ "$asked" != "$(cat "$state/answered")" ]; then

@@ -346,6 +346,7 @@ state_is() {
 	watch >>answers
 	watch >last
 	[ ! -s last ]
+	[ -s answers ]
 	# Every whole line once, whatever was cut off when.
 	lines=$(head -c $((25 * 300)) text | wc -l)
 	state_is "$(head -n "$(wc -l <log)" log | wc -c)" "$(tokens <(head -n "$lines" text | kv-prefill))"

@@ -12,8 +12,8 @@
 struct kv_each;
 
 /*
- * name: the option it came with, for messages. common: the options that all tools share. Those that change how a tool writes and not what are passed over, the others take the
- * executable. KV_EUSAGE as the executables would say it.
+ * name: the option it came with, for messages. common: the options that all tools share. Those that change how a tool writes and not what
+ * are passed over, the others take the executable. KV_EUSAGE as the executables would say it.
  */
 enum kv_status kv_each_new(const char *name, const char *pipeline, const struct kv_opt *common, struct kv_each **out, struct kv_err *err);
 void kv_each_free(struct kv_each *e);

@@ -48,6 +48,7 @@ struct kv_generated {
 typedef enum kv_status kv_sink(void *arg, const struct kv_token_out *t, struct kv_err *err);
 
 /* The cache must have a hidden state (else KV_EFIT). The session must have its tokenizer. */
-enum kv_status kv_generate(struct kv_session *s, struct kv_cache *c, const struct kv_generation *g, kv_sink *sink, void *arg, struct kv_generated *out, struct kv_err *err);
+enum kv_status kv_generate(struct kv_session *s, struct kv_cache *c, const struct kv_generation *g, kv_sink *sink, void *arg,
+	struct kv_generated *out, struct kv_err *err);
 
 #endif

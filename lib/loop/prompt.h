@@ -26,9 +26,13 @@ enum kv_status kv_prompt_ready(const struct kv_prompt_opts *o, struct kv_err *er
  * Appends the ids that reading `text` behind the cache feeds; c NULL: at the beginning. shown (may be NULL) gets what is fed, as text, for
  * --show-prompt; notes gets lines worth saying on standard error.
  */
-enum kv_status kv_prompt_ids(struct kv_session *s, const struct kv_prompt_opts *o, const struct kv_cache *c, const struct kv_buf *text, struct kv_ids *ids, struct kv_buf *shown, struct kv_buf *notes, struct kv_err *err);
+enum kv_status kv_prompt_ids(struct kv_session *s, const struct kv_prompt_opts *o, const struct kv_cache *c,
+	const struct kv_buf *text, struct kv_ids *ids, struct kv_buf *shown, struct kv_buf *notes, struct kv_err *err);
 
-/* The parts of it, for who reads a text bit by bit: ids in decimal; what begins a new document; what was odd about a text whose first ids these are. */
+/*
+ * The parts of it, for who reads a text bit by bit: ids in decimal; what begins a new document; what was odd about a text whose first ids
+ * these are.
+ */
 enum kv_status kv_prompt_parse_ids(const uint8_t *text, size_t n, uint32_t n_vocab, struct kv_ids *ids, struct kv_err *err);
 enum kv_status kv_prompt_add_bos(const struct kv_session *s, const struct kv_prompt_opts *o, struct kv_ids *ids, struct kv_err *err);
 void kv_prompt_note(const struct kv_session *s, const struct kv_encode_notes *n, const uint32_t *id, size_t n_ids, struct kv_buf *notes);

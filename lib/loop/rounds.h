@@ -31,9 +31,10 @@ struct kv_rounds {
 };
 
 /*
- * Reads what the source has, at most `most` tokens, and looks no further ahead than it must. In every round: probe over the old cache, forward, probe over all of it, pipeline (after the last one as well, with fill
- * only if it is needed), history. No text changes nothing unless there is a probe and a cache to look at: that is a round without new tokens,
- * tail 0. KV_EFIT: the pipeline leaves no room for the next round, or the checkpoint is of another job or text.
+ * Reads what the source has, at most `most` tokens, and looks no further ahead than it must. In every round: probe over the old cache,
+ * forward, probe over all of it, pipeline (after the last one as well, with fill only if it is needed), history. No text changes nothing
+ * unless there is a probe and a cache to look at: that is a round without new tokens, tail 0. KV_EFIT: the pipeline leaves no room for the
+ * next round, or the checkpoint is of another job or text.
  */
 enum kv_status kv_rounds_read(struct kv_session *s, struct kv_cache *c, struct kv_source *text, uint64_t most, const struct kv_rounds *r,
 	struct kv_pool *pool, struct kv_err *err);

@@ -17,7 +17,8 @@ struct kv_session {
 };
 
 /* path NULL: $KV_MODEL. dtype: element type of a new cache's rows. pool stays the caller's. */
-enum kv_status kv_session_open(const char *path, enum kvs_dtype dtype, enum kv_precision precision, struct kv_pool *pool, struct kv_session *s, struct kv_err *err);
+enum kv_status kv_session_open(const char *path, enum kvs_dtype dtype, enum kv_precision precision, struct kv_pool *pool, struct kv_session *s,
+	struct kv_err *err);
 void kv_session_close(struct kv_session *s);
 enum kv_status kv_session_tokenizer(struct kv_session *s, struct kv_err *err);
 

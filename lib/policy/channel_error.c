@@ -48,18 +48,6 @@ kv_form_make(double *a, const double *b, unsigned d)
 		a[i] *= b[i];
 }
 
-double
-kv_form_error(const double *form, unsigned d, const uint8_t *drop)
-{
-	double e = 0;
-
-	for (size_t i = 0; i < d; i++)
-		for (size_t j = 0; j < d && (!drop || drop[i]); j++)
-			if (!drop || drop[j])
-				e += form[i * d + j];
-	return e;
-}
-
 /* A choice on its way: near [i] = the sum of form_ij over the dropped j. */
 struct search {
 	const struct kv_units *u;

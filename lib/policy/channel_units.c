@@ -5,12 +5,6 @@
 #include "policy/channels.h"
 
 void
-kv_units_alone(struct kv_units *u, unsigned d)
-{
-	kv_units_pairs(u, d, NULL);
-}
-
-void
 kv_units_pairs(struct kv_units *u, unsigned d, const struct kvs_rope *rope)
 {
 	unsigned turned = rope ? rope->n_rot : 0;
@@ -22,16 +16,6 @@ kv_units_pairs(struct kv_units *u, unsigned d, const struct kvs_rope *rope)
 			(struct kv_unit){ (uint16_t)(2 * i), (uint16_t)(2 * i + 1) };
 	for (unsigned j = turned; j < d; j++)
 		u->unit[u->n++] = (struct kv_unit){ (uint16_t)j, (uint16_t)j };
-}
-
-unsigned
-kv_units_broken(const struct kv_units *u, const uint8_t *drop)
-{
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < u->n; i++)
-		n += drop[u->unit[i].a] != drop[u->unit[i].b];
-	return n;
 }
 
 void

@@ -33,11 +33,8 @@ struct kv_units {
 	} unit[KVS_MAX_DIM];
 };
 
-void kv_units_alone(struct kv_units *u, unsigned d);
 /* rope NULL: the layer does not rotate, all channels are alone. */
 void kv_units_pairs(struct kv_units *u, unsigned d, const struct kvs_rope *rope);
-/* Does a unit of u lose a part and keep one? How many do. */
-unsigned kv_units_broken(const struct kv_units *u, const uint8_t *drop);
 
 /* e [d] += the squares of rows x [n][ld] */
 void kv_channel_energy(double *e, const float *x, size_t n, size_t ld, unsigned d);
@@ -53,9 +50,7 @@ unsigned kv_units_drop(const struct kv_units *u, const double *eq, const double 
 void kv_gram_add(double *g, const float *x, size_t n, size_t ld, unsigned d);
 /* a [d][d] *= b, element by element: two Gram matrices make the form whose sum over P x P is ||Q K^T - (QM)(KM)^T||^2. */
 void kv_form_make(double *a, const double *b, unsigned d);
-/* That sum, E(P), for the dropped channels. drop NULL: all of them, ||Q K^T||^2. */
-double kv_form_error(const double *form, unsigned d, const uint8_t *drop);
-/* As kv_units_drop, by E(P) itself: greedily the unit that adds least, then swaps of units of one size until none helps. */
+/* As kv_units_drop, by that sum, E(P), itself: greedily the unit that adds least, then swaps of units of one size until none helps. */
 unsigned kv_units_drop_by_error(const struct kv_units *u, const double *form, unsigned n, uint8_t *drop);
 
 /*

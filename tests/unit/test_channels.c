@@ -62,6 +62,30 @@ form_of(const float *q, size_t nq, const float *k, size_t nk, unsigned d, double
 	free(gk);
 }
 
+/* E(P) from the form; drop NULL: of all channels. */
+static double
+form_error(const double *form, unsigned d, const uint8_t *drop)
+{
+	double e = 0;
+
+	for (size_t i = 0; i < d; i++)
+		for (size_t j = 0; j < d && (!drop || drop[i]); j++)
+			if (!drop || drop[j])
+				e += form[i * d + j];
+	return e;
+}
+
+/* Units that lose a part and keep one. */
+static unsigned
+units_broken(const struct kv_units *u, const uint8_t *drop)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < u->n; i++)
+		n += drop[u->unit[i].a] != drop[u->unit[i].b];
+	return n;
+}
+
 /* ||Q K^T - (QM)(KM)^T||^2, one product after the other. */
 static double
 error_naively(const float *q, size_t nq, const float *k, size_t nk, unsigned d, const uint8_t *drop)
@@ -99,7 +123,7 @@ drop_alone(const double *eq, const double *ek, unsigned d, unsigned n, uint8_t *
 {
 	struct kv_units u;
 
-	kv_units_alone(&u, d);
+	kv_units_pairs(&u, d, NULL);
 	is_int(kv_units_drop(&u, eq, ek, n, drop), n, "as many channels go as were asked for");
 }
 
@@ -130,9 +154,9 @@ test_vector_a(void)
 	drop_alone(eq, ek, D, 4, drop);
 	is_str(channels(drop, D, false, s), "1 2 3 4 5 6", "vector A: kept");
 	form_of(q, 3, k, 3, D, form);
-	is_near(kv_form_error(form, D, drop), 26116, 1e-9, "vector A: E(P)");
-	is_near(kv_form_error(form, D, NULL), 434800, 1e-9, "vector A: E(all)");
-	is_near(kv_form_error(form, D, drop) / kv_form_error(form, D, NULL), 0.060064, 5e-7, "vector A: the ratio");
+	is_near(form_error(form, D, drop), 26116, 1e-9, "vector A: E(P)");
+	is_near(form_error(form, D, NULL), 434800, 1e-9, "vector A: E(all)");
+	is_near(form_error(form, D, drop) / form_error(form, D, NULL), 0.060064, 5e-7, "vector A: the ratio");
 	for (unsigned j = 0; j < D; j++)
 		diagonal += drop[j] ? form[j * D + j] : 0;
 	is_near(diagonal, 9100, 1e-9, "vector A: the diagonal alone says much less");
@@ -144,12 +168,12 @@ test_vector_a(void)
 		for (unsigned j = 0; j < D; j++)
 			drop[j] = bits >> j & 1;
 		sets++;
-		best = fmin(best, kv_form_error(form, D, drop));
+		best = fmin(best, form_error(form, D, drop));
 	}
 	is_int(sets, 210, "vector A: all sets");
 	is_near(best, 26116, 1e-9, "vector A: none is better");
 	memset(drop, 7, sizeof drop);
-	kv_units_alone(&u, D);
+	kv_units_pairs(&u, D, NULL);
 	is_int(kv_units_drop_by_error(&u, form, 4, drop), 4, "vector A: by E(P)");
 	is_str(channels(drop, D, true, s), "0 7 8 9", "vector A: by E(P) the same set");
 }
@@ -194,10 +218,10 @@ test_vector_b(void)
 		ok(wrong0 > wrong1 && eq[0] * ek[0] < eq[1] * ek[1], "vector B: queries must not be averaged");
 	}
 	kv_units_pairs(&u, D, &neox_b);
-	is_int(kv_units_broken(&u, drop), 2, "vector B: the mask breaks both half-split pairs");
+	is_int(units_broken(&u, drop), 2, "vector B: the mask breaks both half-split pairs");
 	is_int(kv_units_drop(&u, eq, ek, 2, drop), 2, "vector B: one half-split pair");
 	is_str(channels(drop, D, false, s), "1 3", "vector B: 231 against 323");
-	is_int(kv_units_broken(&u, drop), 0, "vector B: no pair is broken");
+	is_int(units_broken(&u, drop), 0, "vector B: no pair is broken");
 	kv_units_pairs(&u, D, &norm_b);
 	is_int(kv_units_drop(&u, eq, ek, 3, drop), 2, "vector B: an odd number leaves one over");
 	is_str(channels(drop, D, false, s), "0 1", "vector B: 440 against 144");
@@ -207,13 +231,13 @@ test_vector_b(void)
 		for (unsigned j = 0; j < D; j++)
 			drop[j] = wants[i].drop[j] == '1';
 		form_of(queries_b, 4, keys_b, 4, D, form);
-		is_near(kv_form_error(form, D, NULL), 158, 1e-9, "vector B: E(all), narrowed rows");
-		is_near(kv_form_error(form, D, drop), wants[i].e4, 1e-9, "vector B: E of %s", wants[i].drop);
-		is_near(kv_form_error(form, D, drop) / 158, wants[i].r4, 5e-5, "vector B: its ratio");
+		is_near(form_error(form, D, NULL), 158, 1e-9, "vector B: E(all), narrowed rows");
+		is_near(form_error(form, D, drop), wants[i].e4, 1e-9, "vector B: E of %s", wants[i].drop);
+		is_near(form_error(form, D, drop) / 158, wants[i].r4, 5e-5, "vector B: its ratio");
 		form_of(queries_b, 4, keys_b, 5, D, form);
-		is_near(kv_form_error(form, D, NULL), 244, 1e-9, "vector B: E(all), all rows");
-		is_near(kv_form_error(form, D, drop), wants[i].e5, 1e-9, "vector B: E of %s", wants[i].drop);
-		is_near(kv_form_error(form, D, drop) / 244, wants[i].r5, 5e-5, "vector B: its ratio");
+		is_near(form_error(form, D, NULL), 244, 1e-9, "vector B: E(all), all rows");
+		is_near(form_error(form, D, drop), wants[i].e5, 1e-9, "vector B: E of %s", wants[i].drop);
+		is_near(form_error(form, D, drop) / 244, wants[i].r5, 5e-5, "vector B: its ratio");
 	}
 }
 
@@ -280,7 +304,7 @@ test_vector_c(void)
 		drop_alone(eq, ek, 4, 2, drop);
 		is_str(channels(drop, 4, false, s), r->kept, "vector C: %s, shift %d: kept", name, r->shift);
 		kv_units_pairs(&u, 4, r->rope);
-		is_int(kv_units_broken(&u, drop), i == 3 ? 0 : 2, "vector C: broken pairs");
+		is_int(units_broken(&u, drop), i == 3 ? 0 : 2, "vector C: broken pairs");
 		for (unsigned p = 0; p < 2; p++) {
 			unsigned a = u.unit[p].a, b = u.unit[p].b;
 			double turned = (eq[a] + eq[b]) * (ek[a] + ek[b]), still = (still_eq[a] + still_eq[b]) * (still_ek[a] + still_ek[b]);
@@ -291,11 +315,11 @@ test_vector_c(void)
 		if (i < 2)
 			order[i] = eq[0] * ek[0] + eq[2] * ek[2] - eq[1] * ek[1] - eq[3] * ek[3];
 		form_of(q, 4, k, 5, 4, form);
-		is_near(kv_form_error(form, 4, NULL), r->all, 6e-5, "vector C: E(all)");
+		is_near(form_error(form, 4, NULL), r->all, 6e-5, "vector C: E(all)");
 		for (unsigned e = 0; e < 4; e++) {
 			for (unsigned j = 0; j < 4; j++)
 				drop[j] = r->error[e].drop[j] == '1';
-			is_near(kv_form_error(form, 4, drop), r->error[e].e, 6e-5, "vector C: E of %s", r->error[e].drop);
+			is_near(form_error(form, 4, drop), r->error[e].e, 6e-5, "vector C: E of %s", r->error[e].drop);
 		}
 	}
 	ok(order[0] < 0 && order[1] > 0, "vector C: the sum of channel scores would turn with the position");
@@ -405,12 +429,12 @@ test_random(void)
 		same = !memcmp(drop, other, d);
 		ok(same, "%u channels: the set of the outer products", d);
 		form_of(q, nq, k, nk, d, form);
-		by_energy = kv_form_error(form, d, drop);
+		by_energy = form_error(form, d, drop);
 		is_near(by_energy / error_naively(q, nq, k, nk, d, drop), 1, 1e-12, "%u channels: E(P) is the norm", d);
-		is_near(kv_form_error(form, d, NULL) / error_naively(q, nq, k, nk, d, NULL), 1, 1e-12, "%u channels: so is E(all)", d);
-		kv_units_alone(&u, d);
+		is_near(form_error(form, d, NULL) / error_naively(q, nq, k, nk, d, NULL), 1, 1e-12, "%u channels: so is E(all)", d);
+		kv_units_pairs(&u, d, NULL);
 		is_int(kv_units_drop_by_error(&u, form, n, searched), n, "%u channels: by E(P)", d);
-		by_error = kv_form_error(form, d, searched);
+		by_error = form_error(form, d, searched);
 		ok(by_error <= by_energy, "%u channels: the search finds no worse, %.4g against %.4g", d, by_error, by_energy);
 		for (unsigned out = 0; out < d; out++)
 			for (unsigned in = 0; in < d; in++) {
@@ -418,7 +442,7 @@ test_random(void)
 					continue;
 				searched[out] = 0;
 				searched[in] = 1;
-				same &= kv_form_error(form, d, searched) >= by_error * (1 - 1e-9);
+				same &= form_error(form, d, searched) >= by_error * (1 - 1e-9);
 				searched[out] = 1;
 				searched[in] = 0;
 			}
@@ -457,9 +481,9 @@ test_units(void)
 	form[0 * 7 + 2] = form[2 * 7 + 0] = 100;
 	is_int(kv_units_drop_by_error(&u, form, 3, drop), 3, "cross terms count");
 	is_str(channels(drop, 7, true, s), "1 3 6", "inside a pair");
-	kv_units_alone(&u, 7);
+	kv_units_pairs(&u, 7, NULL);
 	is_int(u.n, 7, "every channel alone");
-	is_int(kv_units_broken(&u, drop), 0, "cannot be broken");
+	is_int(units_broken(&u, drop), 0, "cannot be broken");
 	for (unsigned d = 64; d <= 128; d *= 2) {
 		struct kvs_rope r = { .kind = KVS_ROPE_NORM, .n_rot = d };
 		double e[MOST];
@@ -469,7 +493,7 @@ test_units(void)
 			e[j] = 1 + j % 7;
 		kv_units_pairs(&u, d, &r);
 		is_int(kv_units_drop(&u, e, e, d * 2 / 5, gone), d == 64 ? 24 : 50, "whole pairs of %u", d);
-		is_int(kv_units_broken(&u, gone), 0, "are whole");
+		is_int(units_broken(&u, gone), 0, "are whole");
 	}
 }
 
