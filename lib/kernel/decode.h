@@ -8,51 +8,9 @@
 #if defined __AVX2__
 #include <float.h>
 
-#include "kernel/attend.h"
-#include "kernel/avx2_attend.h"
+#include "kernel/avx2.h"
+#include "kernel/decode_segments.h"
 #include "kernel/expf.h"
-#include "kernel/simd.h"
-
-enum {
-	F16 = 2,
-	KEYS = 4, HEADS = KV_LANES == 8 ? 3 : 4,	/* that are multiplied at a time: a register for each sum */
-	WIDTH = 4 * KV_LANES, ROWS = 32,	/* channels and rows of the values in hand */
-	AHEAD = 4096,	/* bytes: what the processor foresees by itself ends with a page */
-};
-
-KV_INLINE kv_vec
-widen(const uint16_t *p)
-{
-#if defined __AVX512F__
-	return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
-#else
-	return kv_avx2_widen(p);
-#endif
-}
-
-/* n bytes that will be read soon. */
-KV_INLINE void
-fetch(const void *p, size_t n)
-{
-	for (size_t i = 0; i < n; i += 64)
-		_mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T0);
-}
-
-/* KV_LANES cosines, and as many sines, from their pairs. */
-KV_INLINE void
-split(const float *cs, kv_vec *c, kv_vec *s)
-{
-	kv_vec y = kv_load(cs), z = kv_load(cs + KV_LANES);
-#if defined __AVX512F__
-	const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-
-	*c = _mm512_permutex2var_ps(y, even, z);
-	*s = _mm512_permutex2var_ps(y, _mm512_add_epi32(even, _mm512_set1_epi32(1)), z);
-#else
-	*c = _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps(y, z, 0x88)), 0xd8));
-	*s = _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps(y, z, 0xdd)), 0xd8));
-#endif
-}
 
 /* Channels i … of a key, turned: x, and those half of n_rot further on: y. cs [n_rot/2][2] */
 KV_INLINE void
@@ -60,60 +18,9 @@ turn_halves(const uint16_t *k, const float *cs, size_t half, size_t i, kv_vec *x
 {
 	kv_vec a = widen(k + i), b = widen(k + half + i), c, s;
 
-	split(cs + 2 * i, &c, &s);
+	split(kv_load(cs + 2 * i), kv_load(cs + 2 * i + KV_LANES), &c, &s);
 	*x = KV_SIMD(fmsub_ps)(a, c, b * s);
 	*y = kv_fma(a, s, b * c);
-}
-
-/* The same; pairs of neighbours. */
-KV_INLINE kv_vec
-turn_neighbours(const uint16_t *k, const float *cs, size_t i)
-{
-	kv_vec x = widen(k + i), z = kv_load(cs + i), crossed = KV_SIMD(permute_ps)(x, 0xb1) * KV_SIMD(movehdup_ps)(z);
-
-	return KV_SIMD(fmaddsub_ps)(x, KV_SIMD(moveldup_ps)(z), crossed);
-}
-
-/* The sums of the lanes of a vector of each key. */
-KV_INLINE __m128
-four_sums(const kv_vec (*v)[HEADS], size_t h)
-{
-	__m256 u[KEYS], a;
-
-	for (size_t j = 0; j < KEYS; j++)
-#if defined __AVX512F__
-		u[j] = _mm256_add_ps(_mm512_castps512_ps256(v[j][h]), _mm512_extractf32x8_ps(v[j][h], 1));
-#else
-		u[j] = v[j][h];
-#endif
-	a = _mm256_hadd_ps(_mm256_hadd_ps(u[0], u[1]), _mm256_hadd_ps(u[2], u[3]));
-	return _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-}
-
-/* Four keys in hand, and the heads whose scores s [heads][ld] = scale times q [heads][d] times keys are wanted. */
-struct four {
-	const uint16_t *k;	/* [KEYS][d] */
-	const float *cs;	/* [KEYS][n_rot/2][2] */
-	size_t d, n_rot;
-	float *turned;		/* [KEYS][d] once they are turned */
-	const float *q;
-	float scale;
-	float *s;
-	size_t ld;
-};
-
-KV_INLINE void
-take(kv_vec x, const float *q, size_t d, size_t heads, kv_vec sum[HEADS])
-{
-	for (size_t h = 0; h < heads; h++)
-		sum[h] = kv_fma(x, kv_load(q + h * d), sum[h]);
-}
-
-KV_INLINE void
-put(const struct four *f, const kv_vec (*sum)[HEADS], size_t heads)
-{
-	for (size_t h = 0; h < heads; h++)
-		_mm_storeu_ps(f->s + h * f->ld, _mm_mul_ps(four_sums(sum, h), _mm_set1_ps(f->scale)));
 }
 
 /* Of the first heads; keep: there are more, for whom the turned keys are kept. */
@@ -138,26 +45,13 @@ first_heads(const struct four *f, bool neox, size_t heads, bool keep)
 		}
 	for (size_t i = neox ? f->n_rot : 0; i < d; i += KV_LANES)
 		for (size_t j = 0; j < KEYS; j++) {
-			x = i < f->n_rot ? turn_neighbours(f->k + j * d, f->cs + j * f->n_rot, i) : widen(f->k + j * d + i);
+			x = widen(f->k + j * d + i);
+			if (i < f->n_rot)
+				x = turn_pairs(x, kv_load(f->cs + j * f->n_rot + i));
 			take(x, f->q + i, d, heads, sum[j]);
 			if (keep)
 				kv_store(f->turned + j * d + i, x);
 		}
-	put(f, (const kv_vec (*)[HEADS])sum, heads);
-}
-
-/* Of others, from keys that are turned. */
-KV_INLINE void
-other_heads(const struct four *f, size_t heads)
-{
-	kv_vec sum[KEYS][HEADS];
-
-	for (size_t j = 0; j < KEYS; j++)
-		for (size_t h = 0; h < heads; h++)
-			sum[j][h] = kv_splat(0);
-	for (size_t i = 0; i < f->d; i += KV_LANES)
-		for (size_t j = 0; j < KEYS; j++)
-			take(kv_load(f->turned + j * f->d + i), f->q + i, f->d, heads, sum[j]);
 	put(f, (const kv_vec (*)[HEADS])sum, heads);
 }
 
@@ -171,20 +65,11 @@ four_keys(struct four f, bool neox, size_t heads)
 	case 3: first_heads(&f, neox, 3, false); return;
 #endif
 	case HEADS: first_heads(&f, neox, HEADS, false); return;
-	default: first_heads(&f, neox, HEADS, true);
 	}
-	for (size_t h = HEADS; h < heads; h += HEADS) {
-		f.q += HEADS * f.d;
-		f.s += HEADS * f.ld;
-		switch (heads - h) {
-		case 1: other_heads(&f, 1); break;
-		case 2: other_heads(&f, 2); break;
-#if defined __AVX512F__
-		case 3: other_heads(&f, 3); break;
-#endif
-		default: other_heads(&f, HEADS); break;
-		}
-	}
+	first_heads(&f, neox, HEADS, true);
+	f.q += HEADS * f.d;
+	f.s += HEADS * f.ld;
+	of_turned(f, heads - HEADS);
 }
 
 /* Keys k [v.to - v.from][d] in f16, before RoPE. */
@@ -196,9 +81,11 @@ plain_scores(const struct kv_attn *a, const struct kv_attn_list *l, const uint16
 	struct four f = { k, NULL, a->d_k, n_rot, rows, q, a->scale, s, ld };
 
 	for (; j + KEYS <= v.to; j += KEYS, f.k += KEYS * f.d, f.s += KEYS) {
-		if (n_rot)
-			f.cs = l->angles + j * n_rot;
 		fetch(f.k, KEYS * f.d * sizeof *k);
+		if (n_rot) {
+			f.cs = l->angles + j * n_rot;
+			fetch(f.cs, KEYS * n_rot * sizeof *f.cs);
+		}
 		if (a->neox)
 			four_keys(f, true, heads);
 		else
@@ -228,7 +115,7 @@ scores(const struct kv_attn *a, const struct kv_attn_list *l, struct kv_span v, 
 			plain_scores(a, l, (const uint16_t *)l->k + (part.from - front) * a->d_k, part, q, heads, rows, s, ld);
 		else if (is_plain(seg))
 			plain_scores(a, l, (const uint16_t *)(const void *)seg->data + (part.from - seg->from) * a->d_k, part, q, heads, rows, s, ld);
-		else if (!kv_avx2_segment_scores(a, l, seg, part, q, heads, rows, s, ld))
+		else if (!segment_scores(a, l, seg, part, q, heads, rows, s, ld))
 			kv_attn_generic.scores(a, l, part, q, heads, rows, s, ld);
 	}
 }
@@ -316,7 +203,7 @@ weigh(const struct kv_attn *a, const struct kv_attn_list *l, struct kv_span v, c
 			plain_weigh(d, (const uint16_t *)l->v + (part.from - front) * d, n, p, ld, heads, o, ld_o);
 		else if (is_plain(seg))
 			plain_weigh(d, (const uint16_t *)(const void *)seg->data + (part.from - seg->from) * d, n, p, ld, heads, o, ld_o);
-		else if (!kv_avx2_segment_weigh(a, seg, part, p, ld, heads, rows, o, ld_o))
+		else if (!segment_weigh(a, seg, part, p, ld, heads, rows, o, ld_o))
 			kv_attn_generic.weigh(a, l, part, p, ld, heads, rows, o, ld_o);
 	}
 }
@@ -329,8 +216,11 @@ fits(const struct kv_attn *a)
 {
 	bool good = a->d_k % KV_LANES == 0 && a->d_v % WIDTH == 0 && a->n_rot % (a->neox ? 2 * KV_LANES : KV_LANES) == 0;
 
-	for (size_t h = 0; h < a->kv_heads; h++)
+	for (size_t h = 0; h < a->kv_heads; h++) {
 		good &= a->list[h].k_dtype == F16 && a->list[h].v_dtype == F16;
+		for (size_t i = 0; KV_LANES > 8 && i < a->list[h].n_v_seg; i++)	/* what narrower vectors can do is left to them */
+			good &= has_sums(&a->list[h].v_seg[i]);
+	}
 	return good;
 }
 

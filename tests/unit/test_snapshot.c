@@ -255,6 +255,10 @@ test_editing(void)
 	is_str(small_digest(a, d), small_digest(b, e), "evict twice = evict once, for a policy that composes");
 	ok(kv_cache_load(b, KV_LOAD_K | KV_LOAD_V, NULL, &err) == KV_OK && !kv_cache_list(b, 0, 0)->k.n_held, "loaded");
 	is_str(small_digest(a, d), small_digest(b, e), "…they are the same");
+	kv_cache_expect(a, 30);
+	ok(kv_cache_reserve(a, 7, &err) == KV_OK && kv_cache_list(a, 0, 0)->k.n_held, "room for what is to come is noted while rows are held");
+	ok(kv_rows_load(&kv_cache_list(a, 0, 0)->k, &err) == KV_OK && kv_cache_list(a, 0, 0)->k.cap == 39, "they get it when they are loaded");
+	is_str(small_digest(a, d), small_digest(b, e), "…and are the same");
 	small_run(&kv_stage_reposition, "--compact", a, 1, NULL, &err);
 	small_digest(a, d);
 	small_run(&kv_stage_reposition, "--compact", a, 1, NULL, &err);

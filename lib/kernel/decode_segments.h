@@ -1,21 +1,26 @@
 /*
  * Attention of one token over rows in segments: keys narrow in f16, or in codes with scales for groups of rows (KIVI); values narrow in f16, or
- * in codes with scales for groups of channels. Rows are unpacked four at a time, and no further than to the channels that they have.
+ * in codes with scales for groups of channels. Rows are unpacked four at a time, and no further than to the channels that they have. For files
+ * of a level alone.
  */
-#include "kernel/ops.h"
+#ifndef KV_KERNEL_DECODE_SEGMENTS_H
+#define KV_KERNEL_DECODE_SEGMENTS_H
 
 #if defined __AVX2__
 #include <string.h>
 
-#include "kernel/avx2_attend.h"
-#include "util/half.h"
+#include "kernel/decode_parts.h"
 
-enum { F32 = 1, F16 = 2, CODES = 16, BY_ROWS = 1, BY_CHANNELS = 2 };
+enum { CODES = 16, BY_ROWS = 1, BY_CHANNELS = 2 };
 
-/* 8 numbers of which n are there, the rows ending at `end`; zeros behind them. */
-static inline __m256
+/* KV_LANES numbers of which n are there, the rows ending at `end`; zeros behind them. */
+KV_INLINE kv_vec
 some_halves(const uint8_t *p, size_t n, const uint8_t *end)
 {
+#if defined __AVX512F__
+	(void)end;
+	return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p));
+#else
 	uint16_t x[8] = { 0 };
 
 	if (end - p >= 16) {
@@ -24,13 +29,33 @@ some_halves(const uint8_t *p, size_t n, const uint8_t *end)
 		return _mm256_cvtph_ps(_mm_and_si128(_mm_loadu_si128((const __m128i *)(const void *)p), here));
 	}
 	memcpy(x, p, n * sizeof *x);
-	return kv_avx2_widen(x);
+	return widen(x);
+#endif
 }
 
-/* 8 codes that begin a byte. */
-static inline __attribute__((always_inline)) __m256
-eight_codes(const uint8_t *p, unsigned bits)
+/* KV_LANES codes that begin a byte. */
+KV_INLINE kv_vec
+codes(const uint8_t *p, unsigned bits)
 {
+#if defined __AVX512F__
+	/* Of an index into sixteen numbers only the lowest four bits count: what is above them need not be cleared. */
+	const __m512 four = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+	const __m512 two = _mm512_setr_ps(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
+	int32_t word;
+
+	if (bits == 8)
+		return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+	if (bits == 4) {
+		const __m512i of = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+		const __m512i by = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
+		__m512i x = _mm512_castsi128_si512(_mm_loadl_epi64((const __m128i *)(const void *)p));
+
+		return _mm512_permutexvar_ps(_mm512_srlv_epi32(_mm512_permutexvar_epi32(of, x), by), four);
+	}
+	memcpy(&word, p, sizeof word);
+	return _mm512_permutexvar_ps(_mm512_srlv_epi32(_mm512_set1_epi32(word),
+		_mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)), two);
+#else
 	uint32_t four;
 	int16_t two;
 	__m256i x;
@@ -45,18 +70,19 @@ eight_codes(const uint8_t *p, unsigned bits)
 		x = _mm256_srlv_epi32(_mm256_set1_epi16(two), _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
 	}
 	return _mm256_cvtepi32_ps(bits == 8 ? x : _mm256_and_si256(x, _mm256_set1_epi32((1 << bits) - 1)));
+#endif
 }
 
 /* The same where fewer may be left before the rows end. */
-static inline __attribute__((always_inline)) __m256
+KV_INLINE kv_vec
 some_codes(const uint8_t *p, unsigned bits, const uint8_t *end)
 {
-	uint8_t bytes[8] = { 0 };
+	uint8_t bytes[KV_LANES] = { 0 };
 
-	if (end - p >= (ptrdiff_t)bits)
-		return eight_codes(p, bits);
+	if (end - p >= (ptrdiff_t)(bits * KV_LANES / 8))
+		return codes(p, bits);
 	memcpy(bytes, p, (size_t)(end - p));
-	return eight_codes(bytes, bits);
+	return codes(bytes, bits);
 }
 
 /* What the keys of a segment are made ready with; arrays of `width` columns are padded to whole vectors, n of them. */
@@ -68,7 +94,7 @@ struct ready {
 	bool neox, in_vectors;	/* in_vectors: pairs fill whole vectors, or none */
 	size_t padded;
 	float *q;		/* [heads][padded] the columns that the keys have */
-	float *keys;		/* [KV_AVX2_KEYS][padded] */
+	float *keys;		/* [KEYS][padded] */
 	float *scale, *min;	/* [padded] of group … */
 	size_t group;		/* … this */
 	uint16_t *pair;		/* [pairs], and zeros, which of all pairs these are; NULL: the first ones */
@@ -86,101 +112,100 @@ use_group(struct ready *r, size_t group)
 	r->group = group;
 }
 
-static inline __m128
-two_angles(const float *cs, const uint16_t *pair)
+KV_INLINE __m256
+four_angles(const float *cs, const uint16_t *pair)
 {
-	__m128d first = _mm_load_sd((const double *)(const void *)(cs + 2 * pair[0]));
+	__m128d x = _mm_load_sd((const double *)(const void *)(cs + 2 * pair[0])), y = _mm_load_sd((const double *)(const void *)(cs + 2 * pair[2]));
 
-	return _mm_castpd_ps(_mm_loadh_pd(first, (const double *)(const void *)(cs + 2 * pair[1])));
+	x = _mm_loadh_pd(x, (const double *)(const void *)(cs + 2 * pair[1]));
+	y = _mm_loadh_pd(y, (const double *)(const void *)(cs + 2 * pair[3]));
+	return _mm256_castpd_ps(_mm256_set_m128d(y, x));
 }
 
-/* Cosines and sines of pairs i … i + 3 that the keys have. cs [n_rot/2][2] */
-static inline __attribute__((always_inline)) __m256
-four_angles(const struct ready *r, bool picked, const float *cs, size_t i)
+/* Cosines and sines of KV_LANES / 2 pairs, from the i-th that the keys have. cs [n_rot/2][2] */
+KV_INLINE kv_vec
+some_angles(const struct ready *r, bool picked, const float *cs, size_t i)
 {
 	if (!picked)
-		return _mm256_loadu_ps(cs + 2 * i);
-	return _mm256_set_m128(two_angles(cs, r->pair + i + 2), two_angles(cs, r->pair + i));
+		return kv_load(cs + 2 * i);
+#if defined __AVX512F__
+	return _mm512_insertf32x8(_mm512_castps256_ps512(four_angles(cs, r->pair + i)), four_angles(cs, r->pair + i + 4), 1);
+#else
+	return four_angles(cs, r->pair + i);
+#endif
 }
 
-/* Columns i … i + 7 of a row; bits 0: f16. */
-static inline __attribute__((always_inline)) __m256
-eight_columns(const struct ready *r, const uint8_t *row, unsigned bits, size_t i)
+/* Columns i … i + KV_LANES - 1 of a row; bits 0: f16. */
+KV_INLINE kv_vec
+columns(const struct ready *r, const uint8_t *row, unsigned bits, size_t i)
 {
 	if (!bits)
-		return kv_avx2_widen((const uint16_t *)(const void *)(row + 2 * i));
-	return _mm256_fmadd_ps(eight_codes(row + i * bits / 8, bits), _mm256_loadu_ps(r->scale + i), _mm256_loadu_ps(r->min + i));
+		return widen((const uint16_t *)(const void *)(row + 2 * i));
+	return kv_fma(codes(row + i * bits / 8, bits), kv_load(r->scale + i), kv_load(r->min + i));
 }
 
-/* Those from i on, fewer than eight, and zeros. */
-static inline __attribute__((always_inline)) __m256
+/* Those from i on, fewer, and zeros. */
+KV_INLINE kv_vec
 last_columns(const struct ready *r, const uint8_t *row, unsigned bits, size_t i)
 {
 	if (!bits)
 		return some_halves(row + 2 * i, r->seg->width - i, r->end);
-	return _mm256_fmadd_ps(some_codes(row + i * bits / 8, bits, r->end), _mm256_loadu_ps(r->scale + i), _mm256_loadu_ps(r->min + i));
+	return kv_fma(some_codes(row + i * bits / 8, bits, r->end), kv_load(r->scale + i), kv_load(r->min + i));
 }
 
 /* Columns from i on as they are. */
-static inline __attribute__((always_inline)) void
+KV_INLINE void
 copy_columns(const struct ready *r, const uint8_t *row, unsigned bits, size_t i, float *out)
 {
-	for (; i + 8 <= r->seg->width; i += 8)
-		_mm256_storeu_ps(out + i, eight_columns(r, row, bits, i));
+	for (; i + KV_LANES <= r->seg->width; i += KV_LANES)
+		kv_store(out + i, columns(r, row, bits, i));
 	if (i < r->seg->width)
-		_mm256_storeu_ps(out + i, last_columns(r, row, bits, i));
-}
-
-static inline __m256
-turn_four(__m256 x, __m256 z)
-{
-	return _mm256_fmaddsub_ps(x, _mm256_moveldup_ps(z), _mm256_mul_ps(_mm256_permute_ps(x, 0xb1), _mm256_movehdup_ps(z)));
+		kv_store(out + i, last_columns(r, row, bits, i));
 }
 
 /* A row [padded], turned at once: neighbours, where no vector holds columns that turn beside others that do not. */
-static inline __attribute__((always_inline)) void
+KV_INLINE void
 neighbours(const struct ready *r, const uint8_t *row, unsigned bits, bool picked, const float *cs, float *out)
 {
 	size_t i = 0;
 
-	for (; i + 8 <= 2 * r->pairs; i += 8)
-		_mm256_storeu_ps(out + i, turn_four(eight_columns(r, row, bits, i), four_angles(r, picked, cs, i / 2)));
+	for (; i + KV_LANES <= 2 * r->pairs; i += KV_LANES)
+		kv_store(out + i, turn_pairs(columns(r, row, bits, i), some_angles(r, picked, cs, i / 2)));
 	if (i < 2 * r->pairs)
-		_mm256_storeu_ps(out + i, turn_four(last_columns(r, row, bits, i), four_angles(r, picked, cs, i / 2)));
+		kv_store(out + i, turn_pairs(last_columns(r, row, bits, i), some_angles(r, picked, cs, i / 2)));
 	else
 		copy_columns(r, row, bits, i, out);
 }
 
-/* Eight pairs that stand apart, at out + i and out + pairs + i. */
-static inline __attribute__((always_inline)) void
-turn_eight(const struct ready *r, bool picked, const float *cs, size_t i, __m256 a, __m256 b, float *out)
+/* As many pairs as there are lanes that stand apart, at out + i and out + pairs + i. */
+KV_INLINE void
+turn_apart(const struct ready *r, bool picked, const float *cs, size_t i, kv_vec a, kv_vec b, float *out)
 {
-	__m256 y = four_angles(r, picked, cs, i), z = four_angles(r, picked, cs, i + 4);
-	__m256 c = _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps(y, z, 0x88)), 0xd8));
-	__m256 s = _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps(y, z, 0xdd)), 0xd8));
+	kv_vec c, s;
 
-	_mm256_storeu_ps(out + i, _mm256_fmsub_ps(a, c, _mm256_mul_ps(b, s)));
-	_mm256_storeu_ps(out + r->pairs + i, _mm256_fmadd_ps(a, s, _mm256_mul_ps(b, c)));
+	split(some_angles(r, picked, cs, i), some_angles(r, picked, cs, i + KV_LANES / 2), &c, &s);
+	kv_store(out + i, KV_SIMD(fmsub_ps)(a, c, b * s));
+	kv_store(out + r->pairs + i, kv_fma(a, s, b * c));
 }
 
 /* The same; pairs that stand apart, whole vectors of them. */
-static inline __attribute__((always_inline)) void
+KV_INLINE void
 halves(const struct ready *r, const uint8_t *row, unsigned bits, bool picked, const float *cs, float *out)
 {
-	for (size_t i = 0; i < r->pairs; i += 8)
-		turn_eight(r, picked, cs, i, eight_columns(r, row, bits, i), eight_columns(r, row, bits, r->pairs + i), out);
+	for (size_t i = 0; i < r->pairs; i += KV_LANES)
+		turn_apart(r, picked, cs, i, columns(r, row, bits, i), columns(r, row, bits, r->pairs + i), out);
 	copy_columns(r, row, bits, 2 * r->pairs, out);
 }
 
 /* The same for any pairs, once the row is unpacked. */
-static inline __attribute__((always_inline)) void
+KV_INLINE void
 any_pairs(const struct ready *r, const uint8_t *row, unsigned bits, const float *cs, float *out)
 {
 	size_t apart = r->neox ? r->pairs : 1, step = r->neox ? 1 : 2, i = 0;
 
 	copy_columns(r, row, bits, 0, out);
-	for (; r->neox && r->pair && i + 8 <= r->pairs; i += 8)
-		turn_eight(r, true, cs, i, _mm256_loadu_ps(out + i), _mm256_loadu_ps(out + r->pairs + i), out);
+	for (; r->neox && r->pair && i + KV_LANES <= r->pairs; i += KV_LANES)
+		turn_apart(r, true, cs, i, kv_load(out + i), kv_load(out + r->pairs + i), out);
 	for (; i < r->pairs; i++) {
 		const float *z = cs + 2 * (r->pair ? r->pair[i] : i);
 		float *a = out + i * step, *b = a + apart, x = *a, y = *b;
@@ -191,7 +216,7 @@ any_pairs(const struct ready *r, const uint8_t *row, unsigned bits, const float 
 }
 
 /* Row j of the segment -> out [padded], turned if it must be. */
-static inline __attribute__((always_inline)) void
+KV_INLINE void
 unpack(const struct ready *r, size_t j, unsigned bits, float *out)
 {
 	const uint8_t *row = r->seg->data + j * r->seg->row_bytes;
@@ -242,26 +267,19 @@ find_pairs(struct ready *r, uint16_t *pair)
 	r->pair = pair;
 }
 
-static bool
-has_scores(const struct kv_attn_segment *s, size_t heads)
-{
-	return 2 * heads + KV_AVX2_KEYS + 3 <= KV_ATTN_CHUNK && (s->dtype == F16 || (s->dtype == CODES && s->scheme == BY_ROWS));
-}
-
-/* Lays everything out in scratch space of heads + KV_AVX2_KEYS + 3 padded rows. */
+/* Lays everything out in scratch space of heads + KEYS + 3 padded rows. */
 static void
 get_ready(struct ready *r, const struct kv_attn *a, const struct kv_attn_list *l, const float *q, size_t heads, float *scratch)
 {
 	const struct kv_attn_segment *s = r->seg;
 
 	r->end = s->data + (s->to - s->from) * s->row_bytes;
-	r->padded = (s->width + 7) / 8 * 8;
 	r->group = SIZE_MAX;
 	r->q = scratch;
 	r->keys = r->q + heads * r->padded;
-	r->scale = r->keys + KV_AVX2_KEYS * r->padded;
+	r->scale = r->keys + KEYS * r->padded;
 	r->min = r->scale + r->padded;
-	memset(scratch, 0, (heads + KV_AVX2_KEYS + 3) * r->padded * sizeof *scratch);
+	memset(scratch, 0, (heads + KEYS + 3) * r->padded * sizeof *scratch);
 	for (size_t h = 0; h < heads; h++)
 		for (size_t i = 0; i < s->width; i++)
 			r->q[h * r->padded + i] = q[h * a->d_k + (s->channel ? s->channel[i] : i)];
@@ -271,31 +289,37 @@ get_ready(struct ready *r, const struct kv_attn *a, const struct kv_attn_list *l
 		r->neox = a->neox;
 		find_pairs(r, (uint16_t *)(void *)(r->min + r->padded));
 	}
-	r->in_vectors = r->pairs % (r->neox ? 8 : 4) == 0 || (!r->neox && 2 * r->pairs == s->width);
+	if (r->neox || !r->pair)
+		r->in_vectors = 2 * r->pairs % (r->neox ? 2 * KV_LANES : KV_LANES) == 0;
+	else
+		r->in_vectors = 2 * r->pairs % KV_LANES == 0 || 2 * r->pairs == s->width;
 }
 
-bool
-kv_avx2_segment_scores(const struct kv_attn *a, const struct kv_attn_list *l, const struct kv_attn_segment *seg, struct kv_span v,
-	const float *q, size_t heads, float *rows, float *s, size_t ld)
+/* False, and nothing done: there is no kernel for rows of this kind. */
+static bool
+segment_scores(const struct kv_attn *a, const struct kv_attn_list *l, const struct kv_attn_segment *seg, struct kv_span v, const float *q,
+	size_t heads, float *rows, float *s, size_t ld)
 {
-	struct ready r = { .seg = seg };
-	float *few;
+	struct ready r = { .seg = seg, .padded = (seg->width + KV_LANES - 1) / KV_LANES * KV_LANES };
+	size_t scratch = (heads + KEYS + 3) * r.padded;
+	float *few = rows + scratch;
 
-	if (!has_scores(seg, heads))
+	if (scratch + heads * KEYS > KV_ATTN_CHUNK * a->d_k || (seg->dtype != F16 && (seg->dtype != CODES || seg->scheme != BY_ROWS)))
 		return false;
 	get_ready(&r, a, l, q, heads, rows);
-	few = rows + (heads + KV_AVX2_KEYS + 3) * r.padded;
 	for (size_t j = v.from, n; j < v.to; j += n, s += n) {
-		n = v.to - j < KV_AVX2_KEYS ? v.to - j : KV_AVX2_KEYS;
+		bool whole = v.to - j >= KEYS;
+		struct four f = { .d = r.padded, .turned = r.keys, .q = r.q, .scale = a->scale, .s = whole ? s : few, .ld = whole ? ld : KEYS };
+
+		n = whole ? KEYS : v.to - j;
+		fetch(seg->data + (j - seg->from) * seg->row_bytes, KEYS * seg->row_bytes);
+		if (r.angles)
+			fetch(r.angles + j * r.n_rot, KEYS * r.n_rot * sizeof *r.angles);
 		for (size_t i = 0; i < n; i++)
 			unpack_row(&r, j + i - seg->from, r.keys + i * r.padded);
-		if (n == KV_AVX2_KEYS) {
-			kv_avx2_products(r.keys, r.q, r.padded, heads, a->scale, s, ld);
-			continue;
-		}
-		kv_avx2_products(r.keys, r.q, r.padded, heads, a->scale, few, KV_AVX2_KEYS);
-		for (size_t h = 0; h < heads; h++)
-			memcpy(s + h * ld, few + h * KV_AVX2_KEYS, n * sizeof *s);
+		of_turned(f, heads);
+		for (size_t h = 0; !whole && h < heads; h++)
+			memcpy(s + h * ld, few + h * KEYS, n * sizeof *s);
 	}
 	return true;
 }
@@ -312,61 +336,61 @@ struct sum_of {
 	size_t ld_o;
 };
 
-/* vectors of 8 columns from i on, all of one group, of which `left` are there */
-static inline __attribute__((always_inline)) void
+/* `vectors` of columns from i on; of those of a single one `left` are there. */
+KV_INLINE void
 add_columns(const struct sum_of *t, unsigned bits, size_t i, size_t vectors, size_t heads, size_t left)
 {
 	const struct kv_attn_segment *s = t->seg;
-	const uint8_t *row = s->data + t->first * s->row_bytes + (bits ? i * bits / 8 : 2 * i);
+	const uint8_t *row = s->data + t->first * s->row_bytes + (bits ? i * bits / 8 : 2 * i), *end = s->data + (s->to - s->from) * s->row_bytes;
 	const float *scale = t->scale, *min = t->min;
-	__m256 sum[KV_AVX2_HEADS][4];
+	kv_vec sum[HEADS][4];
+	size_t group[4];
 
-	if (bits) {
-		scale += i / s->group;
-		min += i / s->group;
-	}
+	for (size_t k = 0; k < vectors; k++)
+		group[k] = bits ? (i + k * KV_LANES) / s->group : 0;
 	for (size_t h = 0; h < heads; h++)
 		for (size_t k = 0; k < vectors; k++)
-			sum[h][k] = _mm256_loadu_ps(t->o + h * t->ld_o + i + 8 * k);
-	for (size_t j = 0; j < t->n; j++, row += s->row_bytes)
+			sum[h][k] = kv_load(t->o + h * t->ld_o + i + k * KV_LANES);
+	for (size_t j = 0; j < t->n; j++, row += s->row_bytes, scale += t->groups, min += t->groups)
 		for (size_t k = 0; k < vectors; k++) {
-			__m256 x;
+			kv_vec x;
 
 			if (bits)
-				x = _mm256_fmadd_ps(eight_codes(row + k * bits, bits), _mm256_broadcast_ss(scale + j * t->groups),
-					_mm256_broadcast_ss(min + j * t->groups));
+				x = kv_fma(codes(row + k * KV_LANES * bits / 8, bits), kv_splat(scale[group[k]]), kv_splat(min[group[k]]));
 			else
-				x = left >= 8 ? kv_avx2_widen((const uint16_t *)(const void *)(row + 16 * k)) : some_halves(row, left, s->data + (s->to - s->from) * s->row_bytes);
+				x = left >= KV_LANES ? widen((const uint16_t *)(const void *)row + k * KV_LANES) : some_halves(row, left, end);
 			for (size_t h = 0; h < heads; h++)
-				sum[h][k] = _mm256_fmadd_ps(x, _mm256_broadcast_ss(t->p + h * t->ld + j), sum[h][k]);
+				sum[h][k] = kv_fma(x, kv_splat(t->p[h * t->ld + j]), sum[h][k]);
 		}
 	for (size_t h = 0; h < heads; h++)
 		for (size_t k = 0; k < vectors; k++)
-			_mm256_storeu_ps(t->o + h * t->ld_o + i + 8 * k, sum[h][k]);
+			kv_store(t->o + h * t->ld_o + i + k * KV_LANES, sum[h][k]);
 }
 
-static inline __attribute__((always_inline)) void
+KV_INLINE void
 add_heads(struct sum_of t, unsigned bits, size_t i, size_t vectors, size_t heads, size_t left)
 {
-	for (; heads; heads -= heads < KV_AVX2_HEADS ? heads : KV_AVX2_HEADS, t.p += KV_AVX2_HEADS * t.ld, t.o += KV_AVX2_HEADS * t.ld_o)
+	for (; heads; heads -= heads < HEADS ? heads : HEADS, t.p += HEADS * t.ld, t.o += HEADS * t.ld_o)
 		switch (heads) {
 		case 1: add_columns(&t, bits, i, vectors, 1, left); break;
 		case 2: add_columns(&t, bits, i, vectors, 2, left); break;
-		default: add_columns(&t, bits, i, vectors, 3, left); break;
+#if defined __AVX512F__
+		case 3: add_columns(&t, bits, i, vectors, 3, left); break;
+#endif
+		default: add_columns(&t, bits, i, vectors, HEADS, left); break;
 		}
 }
 
-/* All columns: four vectors at a time where a group holds so many; of f16 the last few may be no whole vector. */
-static inline __attribute__((always_inline)) void
+/* All columns, four vectors at a time; of f16 the last few may be no whole vector. */
+KV_INLINE void
 add_rows(const struct sum_of *t, unsigned bits, size_t heads)
 {
 	size_t width = t->seg->width, i = 0;
 
-	if (!bits || t->seg->group % 32 == 0)
-		for (; i + 32 <= width; i += 32)
-			add_heads(*t, bits, i, 4, heads, 32);
-	for (; i + 8 <= width; i += 8)
-		add_heads(*t, bits, i, 1, heads, 8);
+	for (; i + WIDTH <= width; i += WIDTH)
+		add_heads(*t, bits, i, 4, heads, WIDTH);
+	for (; i + KV_LANES <= width; i += KV_LANES)
+		add_heads(*t, bits, i, 1, heads, KV_LANES);
 	if (i < width)
 		add_heads(*t, bits, i, 1, heads, width - i);
 }
@@ -377,27 +401,37 @@ get_scales(unsigned dtype, const uint8_t *p, size_t at, size_t n, float *out)
 {
 	size_t i = 0;
 
-	for (; dtype == F16 && i + 8 <= n; i += 8)
-		_mm256_storeu_ps(out + i, kv_avx2_widen((const uint16_t *)(const void *)(p + 2 * (at + i))));
+	for (; dtype == F16 && i + KV_LANES <= n; i += KV_LANES) {
+		_mm_prefetch((const char *)p + 2 * (at + i + n), _MM_HINT_T0);	/* those of the next chunk */
+		kv_store(out + i, widen((const uint16_t *)(const void *)(p + 2 * (at + i))));
+	}
 	kv_attn_numbers(dtype, p, at + i, n - i, out + i);
 }
 
-bool
-kv_avx2_segment_weigh(const struct kv_attn *a, const struct kv_attn_segment *seg, struct kv_span v, const float *p, size_t ld, size_t heads,
+/* Are there whole vectors in each group? */
+static bool
+has_sums(const struct kv_attn_segment *s)
+{
+	return s->dtype == CODES ? s->scheme == BY_CHANNELS && s->group % KV_LANES == 0 : s->dtype == F16;
+}
+
+/* False, and nothing done: there is no kernel for rows of this kind. */
+static bool
+segment_weigh(const struct kv_attn *a, const struct kv_attn_segment *seg, struct kv_span v, const float *p, size_t ld, size_t heads,
 	float *rows, float *o, size_t ld_o)
 {
-	size_t padded = (seg->width + 7) / 8 * 8, n = v.to - v.from, width = a->d_k > a->d_v ? a->d_k : a->d_v;
-	bool codes = seg->dtype == CODES;
+	size_t padded = (seg->width + KV_LANES - 1) / KV_LANES * KV_LANES, n = v.to - v.from;
+	bool coded = seg->dtype == CODES;
 	struct sum_of t = { .seg = seg, .first = v.from - seg->from, .n = n, .p = p, .ld = ld, .o = rows, .ld_o = padded };
 	float *scale = rows + heads * padded;
 
-	if (codes ? seg->scheme != BY_CHANNELS || seg->group % 8 : seg->dtype != F16)
+	if (!has_sums(seg))
 		return false;
-	t.groups = codes ? seg->width / seg->group : 0;
-	if (heads * padded + 2 * KV_ATTN_CHUNK * t.groups > KV_ATTN_CHUNK * width)
+	t.groups = coded ? seg->width / seg->group : 0;
+	if (heads * padded + 2 * KV_ATTN_CHUNK * t.groups > KV_ATTN_CHUNK * a->d_v)
 		return false;
 	memset(t.o, 0, heads * padded * sizeof *t.o);
-	if (codes) {
+	if (coded) {
 		get_scales(seg->scale_dtype, seg->scales, t.first * t.groups, n * t.groups, scale);
 		get_scales(seg->scale_dtype, seg->minima, t.first * t.groups, n * t.groups, scale + n * t.groups);
 		t.scale = scale;
@@ -414,4 +448,6 @@ kv_avx2_segment_weigh(const struct kv_attn *a, const struct kv_attn_segment *seg
 			o[h * ld_o + (seg->channel ? seg->channel[i] : i)] += t.o[h * padded + i];
 	return true;
 }
+
+#endif
 #endif
