@@ -28,9 +28,11 @@
 typedef float emulated_ps __attribute__((vector_size(64)));
 typedef float emulated_half_ps __attribute__((vector_size(32)));
 typedef double emulated_pd __attribute__((vector_size(64)));
+typedef uint8_t emulated_quarter_epu8 __attribute__((vector_size(16)));
 typedef int32_t emulated_epi32 __attribute__((vector_size(64)));
 
 #define _mm512_cvtepi32_ps(v) ((__m512)__builtin_convertvector((emulated_epi32)(v), emulated_ps))
+#define _mm512_cvtepu8_epi32(v) ((__m512i)__builtin_convertvector((emulated_quarter_epu8)(v), emulated_epi32))
 #define _mm512_cvtps_pd(v) ((__m512d)__builtin_convertvector((emulated_half_ps)(v), emulated_pd))
 #define _mm512_srai_epi32(v, n) ((__m512i)((emulated_epi32)(v) >> (n)))
 
@@ -77,6 +79,21 @@ emulated_maskz_loadu_ps(__mmask16 mask, const float *p)
 		if (mask >> i & 1)
 			v[i] = p[i];
 	return (__m512)v;
+}
+
+#undef _mm256_maskz_loadu_epi16
+#define _mm256_maskz_loadu_epi16 emulated_maskz_loadu_epi16
+static inline __m256i
+emulated_maskz_loadu_epi16(__mmask16 mask, const void *p)
+{
+	uint16_t h[16] = { 0 };
+	__m256i v;
+
+	for (int i = 0; i < 16; i++)
+		if (mask >> i & 1)
+			memcpy(&h[i], (const uint16_t *)p + i, sizeof h[i]);
+	memcpy(&v, h, sizeof v);
+	return v;
 }
 
 #define _mm512_mask_storeu_ps emulated_mask_storeu_ps
