@@ -40,10 +40,10 @@ done
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
-# A raw continuation, without a newline at the end: probe and prompt are the same tokens. Asked in the words of the statement: a small model that
-# sees all of the text then answers from any distance, so that what is measured is the cache.
-printf '\n\nThe secret number of this book is' >"$tmp/question"
-statement() { printf 'The secret number of this book is %s. Remember: the secret number of this book is %s.' "$1" "$1"; }
+# A raw continuation, without a newline at the end: probe and prompt are the same tokens. Asked in the words of the statement, from the newline on: a
+# small model that sees all of the text then answers from any distance, so that what is measured is the cache.
+printf '\nThe secret number of this book is' >"$tmp/question"
+statement() { printf 'The secret number of this book is %s. Remember it.\nThe secret number of this book is %s. Do not forget it.' "$1" "$1"; }
 case $probe in
 cap) cap=$here/../../examples/cap.txt ;;
 question) cap=$tmp/question ;;
