@@ -33,10 +33,23 @@ void kv_avx2_unpack(const struct kv_weight *w, size_t first, size_t at, size_t n
 /* x [m][blocks * 32] -> out [(m + 3) / 4][blocks] */
 void kv_avx2_quantise(struct kv_pool *pool, const float *x, size_t m, size_t blocks, struct kv_avx2_act *out);
 
-/* Products of one to four tokens, of quantised activations with codes or of x with numbers (then a may be NULL). */
-bool kv_avx2_has_few(uint32_t type);
 enum kv_avx2_codes kv_avx2_codes(uint32_t type);
-bool kv_avx2_few(struct kv_pool *pool, const struct kv_weight *w, const struct kv_avx2_act *a, const float *x, size_t m, float *y, bool add);
+
+/* One token: activations in eight bits [blocks][32], their scale and the sum that a minimum is multiplied with [blocks][2]; and as they were. */
+struct kv_few_token {
+	int8_t *q;
+	float *ds;
+	const float *x;
+};
+
+/* A token's products with the rows at p[0] and p[1], n blocks of 32 inputs; out [2]. */
+typedef void kv_few_product(const uint8_t *const p[2], size_t n, const struct kv_few_token *x, float *out);
+/* That for weights of a type; NULL: there is none. */
+kv_few_product *kv_avx2_few(uint32_t type);
+kv_few_product *kv_avx512_few(uint32_t type);
+/* Products of one to four tokens, of quantised activations with codes or of x with numbers (then a may be NULL). */
+bool kv_avx2_multiply_few(struct kv_pool *pool, kv_few_product *product, const struct kv_weight *w, const struct kv_avx2_act *a,
+	const float *x, size_t m, float *y, bool add);
 
 /* The product of a batch, sixteen rows of w an item of the pool. */
 struct kv_avx2_batch {
@@ -55,13 +68,14 @@ kv_avx2_rows kv_avx2_many;
 typedef bool kv_floats(struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m, float *y, bool add);
 kv_floats kv_avx2_floats, kv_avx512_floats;
 
-/* How a level multiplies many tokens: activations in eight bits with codes, and numbers with numbers. */
+/* How a level multiplies: few tokens; many whose activations are in eight bits with codes; and numbers with numbers. */
 struct kv_avx2_products {
+	kv_few_product *(*few)(uint32_t type);
 	kv_avx2_rows *codes;
 	kv_floats *floats;
 };
 
-/* The whole product: by kv_avx2_few or, for more tokens, by one of these; of a shape that has no kernel, the generic one. */
+/* The whole product by one of these; of a shape that has no kernel, the generic one. */
 bool kv_avx2_matmul_with(const struct kv_avx2_products *how, struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m,
 	float *y, bool add);
 

@@ -14,21 +14,11 @@
 
 enum { FEW_ROWS = 64, AHEAD = 4096 };	/* rows in one item of work; bytes ahead of the reading that are asked for */
 
-/* One token: activations in eight bits [blocks][32], their scale and the sum that a minimum is multiplied with [blocks][2]; and as they were. */
-struct token {
-	int8_t *q;
-	float *ds;
-	const float *x;
-};
-
 /* Sums of a row so far: of products, lane by lane, and of minima. */
 struct sums {
 	__m256 dot;
 	float min;
 };
-
-/* A token's products with the rows at p[0] and p[1], n blocks of 32 inputs; out [2]. */
-typedef void product(const uint8_t *const p[2], size_t n, const struct token *x, float *out);
 
 static inline __m256i
 bytes_at(const void *p)
@@ -76,7 +66,7 @@ finish(const struct sums s[2], float *out)
  * is one. Two blocks at a time: their scales and minima are one multiplication.
  */
 static inline __attribute__((always_inline)) void
-product_nibbles(const uint8_t *const p[2], size_t n, const struct token *x, size_t size, size_t codes, float *out)
+product_nibbles(const uint8_t *const p[2], size_t n, const struct kv_few_token *x, size_t size, size_t codes, float *out)
 {
 	__m256 dot[2] = { _mm256_setzero_ps(), _mm256_setzero_ps() };
 	__m128 min[2] = { _mm_setzero_ps(), _mm_setzero_ps() };
@@ -118,19 +108,19 @@ product_nibbles(const uint8_t *const p[2], size_t n, const struct token *x, size
 }
 
 static void
-product_q4_0(const uint8_t *const p[2], size_t n, const struct token *x, float *out)
+product_q4_0(const uint8_t *const p[2], size_t n, const struct kv_few_token *x, float *out)
 {
 	product_nibbles(p, n, x, 18, 2, out);
 }
 
 static void
-product_q4_1(const uint8_t *const p[2], size_t n, const struct token *x, float *out)
+product_q4_1(const uint8_t *const p[2], size_t n, const struct kv_few_token *x, float *out)
 {
 	product_nibbles(p, n, x, 20, 4, out);
 }
 
 static void
-product_q8_0(const uint8_t *const p[2], size_t n, const struct token *x, float *out)
+product_q8_0(const uint8_t *const p[2], size_t n, const struct kv_few_token *x, float *out)
 {
 	struct sums s[2] = { { _mm256_setzero_ps(), 0 }, { _mm256_setzero_ps(), 0 } };
 
@@ -149,7 +139,7 @@ product_q8_0(const uint8_t *const p[2], size_t n, const struct token *x, float *
 
 /* Eight blocks of 32 under six-bit scales and minima. */
 static void
-product_q4_k(const uint8_t *const p[2], size_t n, const struct token *x, float *out)
+product_q4_k(const uint8_t *const p[2], size_t n, const struct kv_few_token *x, float *out)
 {
 	struct sums s[2] = { { _mm256_setzero_ps(), 0 }, { _mm256_setzero_ps(), 0 } };
 	const __m256i low = _mm256_set1_epi8(15);
@@ -175,7 +165,7 @@ product_q4_k(const uint8_t *const p[2], size_t n, const struct token *x, float *
 
 /* Sixteen codes share a scale of eight bits: it goes into the products of sixteen bits (2 * 32 * 127 * 128 * 2 fits thirty-two). */
 static void
-product_q6_k(const uint8_t *const p[2], size_t n, const struct token *x, float *out)
+product_q6_k(const uint8_t *const p[2], size_t n, const struct kv_few_token *x, float *out)
 {
 	struct sums s[2] = { { _mm256_setzero_ps(), 0 }, { _mm256_setzero_ps(), 0 } };
 
@@ -242,25 +232,25 @@ product_floats(const uint8_t *const p[2], size_t n, const float *x, eight *load,
 }
 
 static void
-product_f32(const uint8_t *const p[2], size_t n, const struct token *x, float *out)
+product_f32(const uint8_t *const p[2], size_t n, const struct kv_few_token *x, float *out)
 {
 	product_floats(p, n, x->x, eight_f32, 4, out);
 }
 
 static void
-product_f16(const uint8_t *const p[2], size_t n, const struct token *x, float *out)
+product_f16(const uint8_t *const p[2], size_t n, const struct kv_few_token *x, float *out)
 {
 	product_floats(p, n, x->x, eight_f16, 2, out);
 }
 
 static void
-product_bf16(const uint8_t *const p[2], size_t n, const struct token *x, float *out)
+product_bf16(const uint8_t *const p[2], size_t n, const struct kv_few_token *x, float *out)
 {
 	product_floats(p, n, x->x, eight_bf16, 2, out);
 }
 
-static product *
-product_of(uint32_t type)
+kv_few_product *
+kv_avx2_few(uint32_t type)
 {
 	switch (type) {
 	case KV_W_F32: return product_f32;
@@ -275,19 +265,13 @@ product_of(uint32_t type)
 	}
 }
 
-bool
-kv_avx2_has_few(uint32_t type)
-{
-	return product_of(type) != NULL;
-}
-
 struct few {
 	const struct kv_weight *w;
-	struct token token[KV_AVX2_GROUP];
+	struct kv_few_token token[KV_AVX2_GROUP];
 	size_t m;
 	float *y;			/* [m][n_out] */
 	bool add;
-	product *product;
+	kv_few_product *product;
 };
 
 static void
@@ -313,9 +297,10 @@ few_rows(void *arg, size_t item, unsigned thread)
 }
 
 bool
-kv_avx2_few(struct kv_pool *pool, const struct kv_weight *w, const struct kv_avx2_act *a, const float *x, size_t m, float *y, bool add)
+kv_avx2_multiply_few(struct kv_pool *pool, kv_few_product *product, const struct kv_weight *w, const struct kv_avx2_act *a,
+	const float *x, size_t m, float *y, bool add)
 {
-	struct few f = { .w = w, .m = m, .y = y, .add = add, .product = product_of(w->type) };
+	struct few f = { .w = w, .m = m, .y = y, .add = add, .product = product };
 	size_t n = w->n_in / KV_AVX2_BLOCK;
 	int8_t *q = kv_block_new(m * n, KV_AVX2_BLOCK + 2 * sizeof *f.token->ds);
 	float *ds;
@@ -324,7 +309,7 @@ kv_avx2_few(struct kv_pool *pool, const struct kv_weight *w, const struct kv_avx
 		return false;
 	ds = (float *)(void *)(q + m * n * KV_AVX2_BLOCK);
 	for (size_t t = 0; t < m; t++) {
-		f.token[t] = (struct token){ q + t * n * KV_AVX2_BLOCK, ds + t * n * 2, x + t * w->n_in };
+		f.token[t] = (struct kv_few_token){ q + t * n * KV_AVX2_BLOCK, ds + t * n * 2, x + t * w->n_in };
 		for (size_t b = 0; a && b < n; b++) {
 			memcpy(f.token[t].q + b * KV_AVX2_BLOCK, a[b].q[t], KV_AVX2_BLOCK);
 			f.token[t].ds[2 * b] = a[b].d[t];

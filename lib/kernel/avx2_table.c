@@ -102,7 +102,8 @@ kv_avx2_matmul_with(const struct kv_avx2_products *how, struct kv_pool *pool, co
 	float *y, bool add)
 {
 	size_t blocks = w->n_in / KV_AVX2_BLOCK;
-	bool few = m <= KV_AVX2_GROUP && kv_avx2_has_few(w->type), numbers = kv_wtype_info(w->type)->values == 1, done = true;
+	kv_few_product *few = m <= KV_AVX2_GROUP ? how->few(w->type) : NULL;
+	bool numbers = kv_wtype_info(w->type)->values == 1, done = true;
 	struct kv_avx2_act *a;
 
 	if (numbers && m > KV_AVX2_GROUP)
@@ -110,12 +111,12 @@ kv_avx2_matmul_with(const struct kv_avx2_products *how, struct kv_pool *pool, co
 	if (w->n_in % KV_AVX2_BLOCK || !(few || kv_avx2_codes(w->type) != KV_AVX2_NONE))
 		return kv_generic_matmul(pool, w, x, m, y, add);
 	if (numbers)
-		return kv_avx2_few(pool, w, NULL, x, m, y, add);
+		return kv_avx2_multiply_few(pool, few, w, NULL, x, m, y, add);
 	if (!(a = kv_block_new((m + KV_AVX2_GROUP - 1) / KV_AVX2_GROUP, blocks * sizeof *a)))
 		return false;
 	kv_avx2_quantise(pool, x, m, blocks, a);
 	if (few)
-		done = kv_avx2_few(pool, w, a, x, m, y, add);
+		done = kv_avx2_multiply_few(pool, few, w, a, x, m, y, add);
 	else
 		done = by_panels(how->codes, pool, (struct kv_avx2_batch){ w, a, m, y, add, NULL });
 	kv_block_free(a);
@@ -125,7 +126,7 @@ kv_avx2_matmul_with(const struct kv_avx2_products *how, struct kv_pool *pool, co
 static bool
 matmul(struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m, float *y, bool add)
 {
-	static const struct kv_avx2_products how = { kv_avx2_many, kv_avx2_floats };
+	static const struct kv_avx2_products how = { kv_avx2_few, kv_avx2_many, kv_avx2_floats };
 
 	return kv_avx2_matmul_with(&how, pool, w, x, m, y, add);
 }

@@ -1,6 +1,6 @@
 /*
  * The level avx512: products for a batch by VNNI, whose sums of four products need no more care for sixteen bits. A panel of sixteen rows is
- * unpacked as at the level avx2, and so is all else done.
+ * unpacked as at the level avx2.
  */
 #include "kernel/ops.h"
 
@@ -132,7 +132,7 @@ many(void *arg, size_t item, unsigned thread)
 static bool
 matmul(struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m, float *y, bool add)
 {
-	static const struct kv_avx2_products how = { many, kv_avx512_floats };
+	static const struct kv_avx2_products how = { kv_avx512_few, many, kv_avx512_floats };
 
 	return kv_avx2_matmul_with(&how, pool, w, x, m, y, add);
 }
