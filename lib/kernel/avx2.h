@@ -35,21 +35,29 @@ void kv_avx2_quantise(struct kv_pool *pool, const float *x, size_t m, size_t blo
 
 enum kv_avx2_codes kv_avx2_codes(uint32_t type);
 
-/* One token: activations in eight bits [blocks][32], their scale and the sum that a minimum is multiplied with [blocks][2]; and as they were. */
+/*
+ * One token: activations in eight bits [blocks][32], their scale and the sum that a minimum is multiplied with [blocks][2], that sum of each half
+ * [blocks][2], zeros behind the last block to a multiple of four; and as they were.
+ */
 struct kv_few_token {
 	int8_t *q;
-	float *ds;
+	float *ds, *halves;
 	const float *x;
 };
 
-/* A token's products with the rows at p[0] and p[1], n blocks of 32 inputs; out [2]. */
-typedef void kv_few_product(const uint8_t *const p[2], size_t n, const struct kv_few_token *x, float *out);
-/* That for weights of a type; NULL: there is none. */
-kv_few_product *kv_avx2_few(uint32_t type);
-kv_few_product *kv_avx512_few(uint32_t type);
+/*
+ * How a level multiplies the weights of a type with a token: a row of n blocks at a time. With `halves` blocks, codes of four bits: in q the first
+ * sixteen activations of so many blocks stand together, then their second sixteen, as the low nibbles of those blocks and their high ones do.
+ */
+struct kv_few {
+	float (*row)(const uint8_t *p, size_t n, const struct kv_few_token *x);	/* NULL: there is no such product */
+	size_t halves;
+};
+struct kv_few kv_avx2_few(uint32_t type);
+struct kv_few kv_avx512_few(uint32_t type);
 /* Products of one to four tokens, of quantised activations with codes or of x with numbers (then a may be NULL). */
-bool kv_avx2_multiply_few(struct kv_pool *pool, kv_few_product *product, const struct kv_weight *w, const struct kv_avx2_act *a,
-	const float *x, size_t m, float *y, bool add);
+bool kv_avx2_multiply_few(struct kv_pool *pool, struct kv_few how, const struct kv_weight *w, const struct kv_avx2_act *a, const float *x, size_t m,
+	float *y, bool add);
 
 /* The product of a batch, sixteen rows of w an item of the pool. */
 struct kv_avx2_batch {
@@ -70,7 +78,7 @@ kv_floats kv_avx2_floats, kv_avx512_floats;
 
 /* How a level multiplies: few tokens; many whose activations are in eight bits with codes; and numbers with numbers. */
 struct kv_avx2_products {
-	kv_few_product *(*few)(uint32_t type);
+	struct kv_few (*few)(uint32_t type);
 	kv_avx2_rows *codes;
 	kv_floats *floats;
 };
@@ -120,30 +128,6 @@ kv_avx2_sum(__m256 v)
 
 	a = _mm_add_ps(a, _mm_movehl_ps(a, a));
 	return _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)));
-}
-
-/* Sixteen bytes of nibbles as 32 codes: the low ones, then the high ones. */
-static inline __m256i
-kv_avx2_nibbles(const uint8_t *p)
-{
-	__m256i x = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)p));
-
-	return _mm256_and_si256(_mm256_srlv_epi32(x, _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4)), _mm256_set1_epi8(15));
-}
-
-/* 32 of the 256 codes of Q6_K, from -32: number g of eight. */
-static inline __m256i
-kv_avx2_codes_q6_k(const uint8_t *w, size_t g)
-{
-	const uint8_t *low = w + g / 4 * 64 + g % 2 * 32, *high = w + 128 + g / 4 * 32;
-	__m256i l = _mm256_loadu_si256((const __m256i *)(const void *)low), h = _mm256_loadu_si256((const __m256i *)(const void *)high);
-
-	if (g % 4 >= 2)
-		l = _mm256_srli_epi16(l, 4);
-	h = _mm256_srl_epi16(h, _mm_cvtsi32_si128((int)(g % 4) * 2));
-	l = _mm256_and_si256(l, _mm256_set1_epi8(15));
-	h = _mm256_slli_epi16(_mm256_and_si256(h, _mm256_set1_epi8(3)), 4);
-	return _mm256_sub_epi8(_mm256_or_si256(l, h), _mm256_set1_epi8(32));
 }
 
 static inline float

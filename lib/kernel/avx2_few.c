@@ -1,6 +1,6 @@
 /*
- * Products for one to four tokens: every weight is read once, in place, so that what counts is to keep the memory busy. Two rows at a time;
- * sums of a row are in the order of its blocks, whoever computes it.
+ * Products for one to four tokens: every weight is read once, in place, so that what counts is to keep the memory busy. Rows are read one behind
+ * the other, as they stand: the processor sees one stream and runs ahead of it by itself. (Two rows side by side took up to twice as long.)
  */
 #include "kernel/ops.h"
 
@@ -12,13 +12,7 @@
 #include "util/le.h"
 #include "util/mem.h"
 
-enum { FEW_ROWS = 64, AHEAD = 4096 };	/* rows in one item of work; bytes ahead of the reading that are asked for */
-
-/* Sums of a row so far: of products, lane by lane, and of minima. */
-struct sums {
-	__m256 dot;
-	float min;
-};
+enum { FEW_ROWS = 64 };	/* in one item of work */
 
 static inline __m256i
 bytes_at(const void *p)
@@ -27,164 +21,215 @@ bytes_at(const void *p)
 }
 
 static inline __m128i
+half_block_at(const uint8_t *p)
+{
+	return _mm_loadu_si128((const __m128i *)(const void *)p);
+}
+
+static inline __m128i
 word_at(const uint8_t *p)
 {
 	return _mm_cvtsi32_si128((int32_t)le32_get(p));
 }
 
-/* Codes without a sign times activations, in eight sums. Two products of at most 63 * 127 fit sixteen bits. */
+/* Codes without a sign times activations, two of which fit sixteen bits (63 * 127 each), times `scales`, in eight sums. */
 static inline __m256
-dot_codes(__m256i codes, __m256i q)
+dot_codes(__m256i codes, __m256i q, __m256i scales)
 {
-	return _mm256_cvtepi32_ps(_mm256_madd_epi16(_mm256_maddubs_epi16(codes, q), _mm256_set1_epi16(1)));
+	return _mm256_cvtepi32_ps(_mm256_madd_epi16(_mm256_maddubs_epi16(codes, q), scales));
 }
 
-/* The same for codes from -128 to 127: |w| times the activation under w's sign. */
+/* Scales and what stands behind them of two blocks: [2][2], or with `alone` the scale twice. w NULL: there is no second block. */
+static inline __attribute__((always_inline)) __m128
+heads_at(const uint8_t *v, const uint8_t *w, bool alone)
+{
+	__m128i head = _mm_unpacklo_epi32(word_at(v), w ? word_at(w) : _mm_setzero_si128());
+
+	return _mm_cvtph_ps(alone ? _mm_shufflelo_epi16(head, 0xa0) : head);
+}
+
+/* Blocks of four bits, `size` bytes each: the scale; a minimum, or else -8 times the scale is one; from byte `codes` on, codes. */
+struct nibbles {
+	size_t size, codes;
+};
+
+/*
+ * Two blocks: low nibbles of both, then high ones, against activations in that order (four products of 15 * 127 fit sixteen bits). w NULL: only
+ * one is left.
+ */
+static inline __attribute__((always_inline)) void
+add_nibbles(struct nibbles kind, const uint8_t *v, const uint8_t *w, const int8_t *q, const float *ds, __m256 *dot, __m128 *min)
+{
+	const __m256i low = _mm256_set1_epi8(15), scales = _mm256_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2);
+	__m256i c = _mm256_set_m128i(w ? half_block_at(w + kind.codes) : _mm_setzero_si128(), half_block_at(v + kind.codes));
+	__m128 worth = _mm_mul_ps(heads_at(v, w, kind.codes == 2), _mm_loadu_ps(ds));
+	__m256i sum = _mm256_add_epi16(_mm256_maddubs_epi16(_mm256_and_si256(c, low), bytes_at(q)),
+		_mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(c, 4), low), bytes_at(q + KV_AVX2_BLOCK)));
+
+	*min = _mm_add_ps(*min, worth);
+	*dot = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_madd_epi16(sum, _mm256_set1_epi16(1))),
+		_mm256_permutevar8x32_ps(_mm256_castps128_ps256(worth), scales), *dot);
+}
+
+static inline __attribute__((always_inline)) float
+row_nibbles(struct nibbles kind, const uint8_t *p, size_t n, const struct kv_few_token *x)
+{
+	__m256 dot[2] = { _mm256_setzero_ps(), _mm256_setzero_ps() };
+	__m128 min = _mm_setzero_ps();
+	const int8_t *q = x->q;
+	const float *ds = x->ds;
+	size_t pair = 2 * kind.size;
+	float m;
+
+	for (; n >= 4; n -= 4, p += 2 * pair, q += 4 * KV_AVX2_BLOCK, ds += 8) {
+		add_nibbles(kind, p, p + kind.size, q, ds, &dot[0], &min);
+		add_nibbles(kind, p + pair, p + pair + kind.size, q + 2 * KV_AVX2_BLOCK, ds + 4, &dot[1], &min);
+	}
+	if (n >= 2) {
+		add_nibbles(kind, p, p + kind.size, q, ds, &dot[0], &min);
+		p += pair, q += 2 * KV_AVX2_BLOCK, ds += 4;
+	}
+	if (n % 2)
+		add_nibbles(kind, p, NULL, q, ds, &dot[1], &min);
+	m = _mm_cvtss_f32(_mm_movehdup_ps(_mm_add_ps(min, _mm_movehl_ps(min, min))));
+	return kv_avx2_sum(_mm256_add_ps(dot[0], dot[1])) + (kind.codes == 2 ? -8 * m : m);
+}
+
+static float
+row_q4_0(const uint8_t *p, size_t n, const struct kv_few_token *x)
+{
+	return row_nibbles((struct nibbles){ 18, 2 }, p, n, x);
+}
+
+static float
+row_q4_1(const uint8_t *p, size_t n, const struct kv_few_token *x)
+{
+	return row_nibbles((struct nibbles){ 20, 4 }, p, n, x);
+}
+
+/* Codes from -128 to 127: |w| times the activation under w's sign (two products of 128 * 127 fit sixteen bits). */
 static inline __m256
-dot_signed(__m256i w, __m256i q)
+dot_bytes(const uint8_t *block, const int8_t *q)
 {
-	return dot_codes(_mm256_abs_epi8(w), _mm256_sign_epi8(q, w));
+	__m256i w = bytes_at(block + 2);
+
+	return dot_codes(_mm256_abs_epi8(w), _mm256_sign_epi8(bytes_at(q), w), _mm256_set1_epi16(1));
 }
 
-/* ds [2] of the block */
-static inline void
-add_block(struct sums *s, __m256 dot, float d, float min, const float *ds)
+static float
+row_q8_0(const uint8_t *w, size_t n, const struct kv_few_token *x)
 {
-	s->dot = _mm256_fmadd_ps(dot, _mm256_set1_ps(d * ds[0]), s->dot);
-	s->min += min * ds[1];
-}
+	__m256 dot[2] = { _mm256_setzero_ps(), _mm256_setzero_ps() };
+	const int8_t *q = x->q;
+	const float *ds = x->ds;
+	__m128 worth;
 
-static inline void
-finish(const struct sums s[2], float *out)
-{
-	out[0] = kv_avx2_sum(s[0].dot) + s[0].min;
-	out[1] = kv_avx2_sum(s[1].dot) + s[1].min;
+	for (; n >= 2; n -= 2, w += 68, q += 2 * KV_AVX2_BLOCK, ds += 4) {
+		worth = _mm_mul_ps(heads_at(w, w + 34, true), _mm_loadu_ps(ds));
+		dot[0] = _mm256_fmadd_ps(dot_bytes(w, q), _mm256_broadcastss_ps(worth), dot[0]);
+		dot[1] = _mm256_fmadd_ps(dot_bytes(w + 34, q + KV_AVX2_BLOCK), _mm256_broadcastss_ps(_mm_movehl_ps(worth, worth)), dot[1]);
+	}
+	if (n) {
+		worth = _mm_mul_ps(heads_at(w, NULL, true), _mm_loadu_ps(ds));
+		dot[0] = _mm256_fmadd_ps(dot_bytes(w, q), _mm256_broadcastss_ps(worth), dot[0]);
+	}
+	return kv_avx2_sum(_mm256_add_ps(dot[0], dot[1]));
 }
 
 /*
- * Blocks of four bits, `size` bytes each, codes from byte `codes` on; the scale comes first, and a minimum behind it, or else -8 times the scale
- * is one. Two blocks at a time: their scales and minima are one multiplication.
+ * Eight blocks of 32 under six-bit scales and minima, which twelve bytes hold (kv_scale_min): as bytes, eight scales and eight minima, in the
+ * order of blocks 0 1 4 5 2 3 6 7, which taking every other float of sixteen makes.
  */
-static inline __attribute__((always_inline)) void
-product_nibbles(const uint8_t *const p[2], size_t n, const struct kv_few_token *x, size_t size, size_t codes, float *out)
+static inline __m128i
+scales_q4_k(const uint8_t *p)
 {
-	__m256 dot[2] = { _mm256_setzero_ps(), _mm256_setzero_ps() };
-	__m128 min[2] = { _mm_setzero_ps(), _mm_setzero_ps() };
-	size_t b = 0;
+	uint32_t a = le32_get(p), b = le32_get(p + 4), c = le32_get(p + 8);
+	__m128i bytes = _mm_setr_epi32((int)(a & 0x3f3f3f3f), (int)((c & 0x0f0f0f0f) | (a >> 2 & 0x30303030)), (int)(b & 0x3f3f3f3f),
+		(int)((c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030)));
 
-	for (; b + 2 <= n; b += 2) {
-		__m256i q0 = bytes_at(x->q + b * KV_AVX2_BLOCK), q1 = bytes_at(x->q + (b + 1) * KV_AVX2_BLOCK);
-		__m128 ds = _mm_loadu_ps(x->ds + 2 * b);
+	return _mm_shuffle_epi8(bytes, _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
+}
 
+static inline __m256
+eight_bytes(__m128i bytes)
+{
+	return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+}
+
+static float
+row_q4_k(const uint8_t *w, size_t n, const struct kv_few_token *x)
+{
+	static const size_t place[8] = { 0, 1, 4, 5, 2, 3, 6, 7 };
+	__m256 dot[2] = { _mm256_setzero_ps(), _mm256_setzero_ps() }, min = _mm256_setzero_ps();
+	const __m256i low = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1);
+	const int8_t *q = x->q;
+	const float *ds = x->ds;
+
+	for (; n; n -= 8, w += 144, q += 8 * KV_AVX2_BLOCK, ds += 16) {
+		__m256 a = _mm256_loadu_ps(ds), b = _mm256_loadu_ps(ds + 8);
+		__m128i scales = scales_q4_k(w + 4);
+		_Alignas(32) float worth[8];
+
+		_mm256_store_ps(worth, _mm256_mul_ps(_mm256_mul_ps(eight_bytes(scales), _mm256_set1_ps(kv_avx2_half(w))), _mm256_shuffle_ps(a, b, 0x88)));
+		min = _mm256_fmadd_ps(_mm256_mul_ps(eight_bytes(_mm_srli_si128(scales, 8)), _mm256_set1_ps(kv_avx2_half(w + 2))),
+			_mm256_shuffle_ps(a, b, 0xdd), min);
+#pragma GCC unroll 8
+		for (size_t g = 0; g < 8; g++) {
+			__m256i codes = bytes_at(w + 16 + g / 2 * 32);
+
+			codes = _mm256_and_si256(g % 2 ? _mm256_srli_epi16(codes, 4) : codes, low);
+			dot[g % 2] = _mm256_fmadd_ps(dot_codes(codes, bytes_at(q + g * KV_AVX2_BLOCK), one), _mm256_broadcast_ss(worth + place[g]), dot[g % 2]);
+		}
+	}
+	return kv_avx2_sum(_mm256_sub_ps(_mm256_add_ps(dot[0], dot[1]), min));
+}
+
+/* Codes of 128 values, from 0 on: number g of four, 32 each. low [2], high: the bytes they are made of. */
+static inline __attribute__((always_inline)) __m256i
+codes_q6_k(const __m256i low[2], __m256i high, int g)
+{
+	const __m256i nibble = _mm256_set1_epi8(15), two = _mm256_set1_epi8(48);
+	__m256i l = g < 2 ? low[g] : _mm256_srli_epi16(low[g - 2], 4);
+	__m256i h = g == 0 ? _mm256_slli_epi16(high, 4) : g == 1 ? _mm256_slli_epi16(high, 2) : g == 2 ? high : _mm256_srli_epi16(high, 2);
+
+	return _mm256_or_si256(_mm256_and_si256(l, nibble), _mm256_and_si256(h, two));
+}
+
+/*
+ * Sixteen codes share a scale of eight bits: it goes into the products of sixteen bits (63 * 127 * 2 * 128 * 2 fits thirty-two). Codes stand for
+ * code - 32: that much of the activations' sums is taken off, sixteen by sixteen.
+ */
+static float
+row_q6_k(const uint8_t *w, size_t n, const struct kv_few_token *x)
+{
+	const __m128i apart = _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
+	__m256 dot = _mm256_setzero_ps();
+	const int8_t *q = x->q;
+	const float *ds = x->ds, *sums = x->halves;
+
+	for (; n; n -= 8, w += 210, ds += 16, sums += 16) {
+		__m128i scales = half_block_at(w + 192);
+		__m256i words = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(scales, apart));	/* in the low half those of first sixteens, in the high half of second */
+		__m256 off = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(scales)), _mm256_loadu_ps(sums));
+		__m256 super[2] = { _mm256_setzero_ps(), _mm256_setzero_ps() };
+
+		off = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(scales, 8))), _mm256_loadu_ps(sums + 8), off);
 #pragma GCC unroll 2
-		for (size_t r = 0; r < 2; r++) {
-			const uint8_t *v = p[r] + b * size, *w = v + size;
-			__m128i head = _mm_unpacklo_epi32(word_at(v), word_at(w));
-			__m128 worth;
+		for (int half = 0; half < 2; half++) {
+			const __m256i low[2] = { bytes_at(w + 64 * half), bytes_at(w + 64 * half + 32) }, high = bytes_at(w + 128 + 32 * half);
 
-			_mm_prefetch((const char *)v + AHEAD, _MM_HINT_T0);
-			if (codes == 2)	/* no minimum: the scale in its place */
-				head = _mm_shufflelo_epi16(head, 0xa0);
-			worth = _mm_mul_ps(_mm_cvtph_ps(head), ds);
-			min[r] = _mm_add_ps(min[r], worth);
-			dot[r] = _mm256_fmadd_ps(dot_codes(kv_avx2_nibbles(v + codes), q0), _mm256_broadcastss_ps(worth), dot[r]);
-			dot[r] = _mm256_fmadd_ps(dot_codes(kv_avx2_nibbles(w + codes), q1), _mm256_broadcastss_ps(_mm_movehl_ps(worth, worth)), dot[r]);
-		}
-	}
-	for (size_t r = 0; r < 2; r++) {
-		struct sums s = { dot[r], _mm_cvtss_f32(_mm_movehdup_ps(_mm_add_ps(min[r], _mm_movehl_ps(min[r], min[r])))) };
+#pragma GCC unroll 4
+			for (int g = 0; g < 4; g++, q += KV_AVX2_BLOCK) {
+				__m256i scale = _mm256_shuffle_epi8(words, _mm256_set1_epi16((short)(0x0100 + 0x0202 * (4 * half + g))));
 
-		if (codes == 2)
-			s.min *= -8;
-		if (b < n) {
-			const uint8_t *w = p[r] + b * size;
-			float d = kv_avx2_half(w);
-
-			add_block(&s, dot_codes(kv_avx2_nibbles(w + codes), bytes_at(x->q + b * KV_AVX2_BLOCK)), d, codes == 2 ? -8 * d : kv_avx2_half(w + 2),
-				x->ds + 2 * b);
-		}
-		out[r] = kv_avx2_sum(s.dot) + s.min;
-	}
-}
-
-static void
-product_q4_0(const uint8_t *const p[2], size_t n, const struct kv_few_token *x, float *out)
-{
-	product_nibbles(p, n, x, 18, 2, out);
-}
-
-static void
-product_q4_1(const uint8_t *const p[2], size_t n, const struct kv_few_token *x, float *out)
-{
-	product_nibbles(p, n, x, 20, 4, out);
-}
-
-static void
-product_q8_0(const uint8_t *const p[2], size_t n, const struct kv_few_token *x, float *out)
-{
-	struct sums s[2] = { { _mm256_setzero_ps(), 0 }, { _mm256_setzero_ps(), 0 } };
-
-	for (size_t b = 0; b < n; b++) {
-		__m256i q = bytes_at(x->q + b * KV_AVX2_BLOCK);
-
-		for (size_t r = 0; r < 2; r++) {
-			const uint8_t *w = p[r] + b * 34;
-
-			_mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
-			add_block(&s[r], dot_signed(bytes_at(w + 2), q), kv_avx2_half(w), 0, x->ds + 2 * b);
-		}
-	}
-	finish(s, out);
-}
-
-/* Eight blocks of 32 under six-bit scales and minima. */
-static void
-product_q4_k(const uint8_t *const p[2], size_t n, const struct kv_few_token *x, float *out)
-{
-	struct sums s[2] = { { _mm256_setzero_ps(), 0 }, { _mm256_setzero_ps(), 0 } };
-	const __m256i low = _mm256_set1_epi8(15);
-
-	for (size_t b = 0; b < n; b += 8)
-		for (size_t r = 0; r < 2; r++) {
-			const uint8_t *w = p[r] + b / 8 * 144;
-			float d = kv_avx2_half(w), dmin = kv_avx2_half(w + 2);
-
-			for (size_t g = 0; g < 8; g++) {
-				__m256i codes = bytes_at(w + 16 + g / 2 * 32);
-				int scale, min;
-
-				kv_scale_min(w + 4, (int)g, &scale, &min);
-				codes = _mm256_and_si256(g % 2 ? _mm256_srli_epi16(codes, 4) : codes, low);
-				add_block(&s[r], dot_codes(codes, bytes_at(x->q + (b + g) * KV_AVX2_BLOCK)), d * (float)scale, -dmin * (float)min, x->ds + 2 * (b + g));
+				super[g % 2] = _mm256_fmadd_ps(dot_codes(codes_q6_k(low, high, g), bytes_at(q), scale), _mm256_broadcast_ss(ds + 8 * half + 2 * g),
+					super[g % 2]);
 			}
-			_mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
-			_mm_prefetch((const char *)w + AHEAD + 64, _MM_HINT_T0);
 		}
-	finish(s, out);
-}
-
-/* Sixteen codes share a scale of eight bits: it goes into the products of sixteen bits (2 * 32 * 127 * 128 * 2 fits thirty-two). */
-static void
-product_q6_k(const uint8_t *const p[2], size_t n, const struct kv_few_token *x, float *out)
-{
-	struct sums s[2] = { { _mm256_setzero_ps(), 0 }, { _mm256_setzero_ps(), 0 } };
-
-	for (size_t b = 0; b < n; b += 8)
-		for (size_t r = 0; r < 2; r++) {
-			const uint8_t *w = p[r] + b / 8 * 210;
-			float d = kv_avx2_half(w + 208);
-
-			for (size_t g = 0; g < 8; g++) {
-				__m256i codes = kv_avx2_codes_q6_k(w, g), q = bytes_at(x->q + (b + g) * KV_AVX2_BLOCK);
-				__m256i two = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(q, codes));
-				__m256i scale = _mm256_set_m128i(_mm_set1_epi16((int8_t)w[192 + 2 * g + 1]), _mm_set1_epi16((int8_t)w[192 + 2 * g]));
-
-				add_block(&s[r], _mm256_cvtepi32_ps(_mm256_madd_epi16(two, scale)), d, 0, x->ds + 2 * (b + g));
-			}
-			for (size_t line = 0; line < 4; line++)
-				_mm_prefetch((const char *)w + AHEAD + 64 * line, _MM_HINT_T0);
-		}
-	finish(s, out);
+		super[0] = _mm256_fmadd_ps(off, _mm256_set1_ps(-32), _mm256_add_ps(super[0], super[1]));
+		dot = _mm256_fmadd_ps(super[0], _mm256_set1_ps(kv_avx2_half(w + 208)), dot);
+	}
+	return kv_avx2_sum(dot);
 }
 
 /* Eight weights that are numbers: these need no eight-bit activations. */
@@ -210,68 +255,58 @@ eight_bf16(const uint8_t *w, size_t i)
 	return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16));
 }
 
-static inline __attribute__((always_inline)) void
-product_floats(const uint8_t *const p[2], size_t n, const float *x, eight *load, size_t size, float *out)
+static inline __attribute__((always_inline)) float
+row_floats(const uint8_t *p, size_t n, const float *x, eight *load)
 {
-	__m256 sum[2][4];
+	__m256 sum[4] = { _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps() };
 
-	for (size_t k = 0; k < 4; k++)
-		sum[0][k] = sum[1][k] = _mm256_setzero_ps();
-	for (size_t b = 0; b < n; b++)
-		for (size_t k = 0; k < 4; k++) {
-			size_t i = b * KV_AVX2_BLOCK + 8 * k;
-			__m256 v = _mm256_loadu_ps(x + i);
-
-			for (size_t r = 0; r < 2; r++) {
-				_mm_prefetch((const char *)p[r] + size * i + AHEAD, _MM_HINT_T0);
-				sum[r][k] = _mm256_fmadd_ps(load(p[r], i), v, sum[r][k]);
-			}
-		}
-	for (size_t r = 0; r < 2; r++)
-		out[r] = kv_avx2_sum(_mm256_add_ps(_mm256_add_ps(sum[r][0], sum[r][1]), _mm256_add_ps(sum[r][2], sum[r][3])));
+	for (size_t i = 0; i < n * KV_AVX2_BLOCK; i += KV_AVX2_BLOCK)
+		for (size_t k = 0; k < 4; k++)
+			sum[k] = _mm256_fmadd_ps(load(p, i + 8 * k), _mm256_loadu_ps(x + i + 8 * k), sum[k]);
+	return kv_avx2_sum(_mm256_add_ps(_mm256_add_ps(sum[0], sum[1]), _mm256_add_ps(sum[2], sum[3])));
 }
 
-static void
-product_f32(const uint8_t *const p[2], size_t n, const struct kv_few_token *x, float *out)
+static float
+row_f32(const uint8_t *p, size_t n, const struct kv_few_token *x)
 {
-	product_floats(p, n, x->x, eight_f32, 4, out);
+	return row_floats(p, n, x->x, eight_f32);
 }
 
-static void
-product_f16(const uint8_t *const p[2], size_t n, const struct kv_few_token *x, float *out)
+static float
+row_f16(const uint8_t *p, size_t n, const struct kv_few_token *x)
 {
-	product_floats(p, n, x->x, eight_f16, 2, out);
+	return row_floats(p, n, x->x, eight_f16);
 }
 
-static void
-product_bf16(const uint8_t *const p[2], size_t n, const struct kv_few_token *x, float *out)
+static float
+row_bf16(const uint8_t *p, size_t n, const struct kv_few_token *x)
 {
-	product_floats(p, n, x->x, eight_bf16, 2, out);
+	return row_floats(p, n, x->x, eight_bf16);
 }
 
-kv_few_product *
+struct kv_few
 kv_avx2_few(uint32_t type)
 {
 	switch (type) {
-	case KV_W_F32: return product_f32;
-	case KV_W_F16: return product_f16;
-	case KV_W_BF16: return product_bf16;
-	case KV_W_Q4_0: return product_q4_0;
-	case KV_W_Q4_1: return product_q4_1;
-	case KV_W_Q8_0: return product_q8_0;
-	case KV_W_Q4_K: return product_q4_k;
-	case KV_W_Q6_K: return product_q6_k;
-	default: return NULL;
+	case KV_W_F32: return (struct kv_few){ row_f32, 1 };
+	case KV_W_F16: return (struct kv_few){ row_f16, 1 };
+	case KV_W_BF16: return (struct kv_few){ row_bf16, 1 };
+	case KV_W_Q4_0: return (struct kv_few){ row_q4_0, 2 };
+	case KV_W_Q4_1: return (struct kv_few){ row_q4_1, 2 };
+	case KV_W_Q8_0: return (struct kv_few){ row_q8_0, 1 };
+	case KV_W_Q4_K: return (struct kv_few){ row_q4_k, 1 };
+	case KV_W_Q6_K: return (struct kv_few){ row_q6_k, 1 };
+	default: return (struct kv_few){ NULL, 0 };
 	}
 }
 
 struct few {
 	const struct kv_weight *w;
+	struct kv_few how;
 	struct kv_few_token token[KV_AVX2_GROUP];
 	size_t m;
 	float *y;			/* [m][n_out] */
 	bool add;
-	kv_few_product *product;
 };
 
 static void
@@ -282,39 +317,48 @@ few_rows(void *arg, size_t item, unsigned thread)
 	size_t first = item * FEW_ROWS, end = first + FEW_ROWS < w->n_out ? first + FEW_ROWS : w->n_out;
 
 	(void)thread;
-	for (size_t r = first; r < end; r += 2) {
-		size_t rows = end - r < 2 ? 1 : 2;
-		const uint8_t *p[2] = { w->data + r * w->row_bytes, w->data + (r + rows - 1) * w->row_bytes };
-
+	for (size_t r = first; r < end; r++)
 		for (size_t t = 0; t < f->m; t++) {
-			float out[2], *y = f->y + t * w->n_out + r;
+			float *y = f->y + t * w->n_out + r, sum = f->how.row(w->data + r * w->row_bytes, w->n_in / KV_AVX2_BLOCK, &f->token[t]);
 
-			f->product(p, w->n_in / KV_AVX2_BLOCK, &f->token[t], out);
-			for (size_t k = 0; k < rows; k++)
-				y[k] = f->add ? y[k] + out[k] : out[k];
+			*y = f->add ? *y + sum : sum;
 		}
+}
+
+/* Token t of a [n], in the order that `halves` blocks ask for. */
+static void
+lay_out(const struct kv_avx2_act *a, size_t n, size_t t, size_t halves, struct kv_few_token *o)
+{
+	for (size_t b = 0; b < n; b++) {
+		int8_t *first = o->q + b / halves * halves * KV_AVX2_BLOCK + b % halves * KV_AVX2_BLOCK / 2;
+
+		memcpy(first, a[b].q[t], KV_AVX2_BLOCK / 2);
+		memcpy(first + halves * KV_AVX2_BLOCK / 2, a[b].q[t] + KV_AVX2_BLOCK / 2, KV_AVX2_BLOCK / 2);
+		o->ds[2 * b] = a[b].d[t];
+		o->ds[2 * b + 1] = a[b].s[t];
+		o->halves[2 * b] = a[b].first[t];
+		o->halves[2 * b + 1] = a[b].s[t] - a[b].first[t];
 	}
 }
 
 bool
-kv_avx2_multiply_few(struct kv_pool *pool, kv_few_product *product, const struct kv_weight *w, const struct kv_avx2_act *a,
-	const float *x, size_t m, float *y, bool add)
+kv_avx2_multiply_few(struct kv_pool *pool, struct kv_few how, const struct kv_weight *w, const struct kv_avx2_act *a, const float *x, size_t m,
+	float *y, bool add)
 {
-	struct few f = { .w = w, .m = m, .y = y, .add = add, .product = product };
-	size_t n = w->n_in / KV_AVX2_BLOCK;
-	int8_t *q = kv_block_new(m * n, KV_AVX2_BLOCK + 2 * sizeof *f.token->ds);
+	struct few f = { .w = w, .how = how, .m = m, .y = y, .add = add };
+	size_t n = w->n_in / KV_AVX2_BLOCK, room = (n + 3) / 4 * 4;
+	int8_t *q = kv_block_new(m * room, KV_AVX2_BLOCK + 4 * sizeof (float));
 	float *ds;
 
 	if (!q)
 		return false;
-	ds = (float *)(void *)(q + m * n * KV_AVX2_BLOCK);
+	ds = (float *)(void *)(q + m * room * KV_AVX2_BLOCK);
+	if (room > n)
+		memset(q, 0, m * room * (KV_AVX2_BLOCK + 4 * sizeof (float)));
 	for (size_t t = 0; t < m; t++) {
-		f.token[t] = (struct kv_few_token){ q + t * n * KV_AVX2_BLOCK, ds + t * n * 2, x + t * w->n_in };
-		for (size_t b = 0; a && b < n; b++) {
-			memcpy(f.token[t].q + b * KV_AVX2_BLOCK, a[b].q[t], KV_AVX2_BLOCK);
-			f.token[t].ds[2 * b] = a[b].d[t];
-			f.token[t].ds[2 * b + 1] = a[b].s[t];
-		}
+		f.token[t] = (struct kv_few_token){ q + t * room * KV_AVX2_BLOCK, ds + t * room * 4, ds + t * room * 4 + room * 2, x + t * w->n_in };
+		if (a)
+			lay_out(a, n, t, how.halves, &f.token[t]);
 	}
 	kv_pool_run(pool, (w->n_out + FEW_ROWS - 1) / FEW_ROWS, few_rows, &f);
 	kv_block_free(q);

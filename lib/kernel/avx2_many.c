@@ -13,6 +13,15 @@
 
 enum { ROWS = KV_AVX2_ROWS, STEPS = KV_AVX2_BLOCK / 4 };
 
+/* Sixteen bytes of nibbles as 32 codes: the low ones, then the high ones. */
+static inline __m256i
+nibbles(const uint8_t *p)
+{
+	__m256i x = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)p));
+
+	return _mm256_and_si256(_mm256_srlv_epi32(x, _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4)), _mm256_set1_epi8(15));
+}
+
 /* 32 codes of a row, from block b on, and what they are worth: d [2], for the first and the last sixteen of them. */
 typedef __m256i load(const uint8_t *row, size_t b, float *d, float *m);
 
@@ -23,7 +32,7 @@ load_q4_0(const uint8_t *row, size_t b, float *d, float *m)
 
 	d[0] = kv_avx2_half(p);
 	*m = -8 * d[0];
-	return kv_avx2_nibbles(p + 2);
+	return nibbles(p + 2);
 }
 
 static __m256i
@@ -33,7 +42,7 @@ load_q4_1(const uint8_t *row, size_t b, float *d, float *m)
 
 	d[0] = kv_avx2_half(p);
 	*m = kv_avx2_half(p + 2);
-	return kv_avx2_nibbles(p + 4);
+	return nibbles(p + 4);
 }
 
 /* Bit j of a word as 16 in byte j. */
@@ -54,7 +63,7 @@ load_q5_0(const uint8_t *row, size_t b, float *d, float *m)
 
 	d[0] = kv_avx2_half(p);
 	*m = -16 * d[0];
-	return _mm256_or_si256(kv_avx2_nibbles(p + 6), fifth_bits(p + 2));
+	return _mm256_or_si256(nibbles(p + 6), fifth_bits(p + 2));
 }
 
 static __m256i
@@ -64,7 +73,7 @@ load_q5_1(const uint8_t *row, size_t b, float *d, float *m)
 
 	d[0] = kv_avx2_half(p);
 	*m = kv_avx2_half(p + 2);
-	return _mm256_or_si256(kv_avx2_nibbles(p + 8), fifth_bits(p + 4));
+	return _mm256_or_si256(nibbles(p + 8), fifth_bits(p + 4));
 }
 
 static __m256i
@@ -105,6 +114,21 @@ load_q5_k(const uint8_t *row, size_t b, float *d, float *m)
 	return _mm256_or_si256(codes, _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(high, bit), bit), _mm256_set1_epi8(16)));
 }
 
+/* 32 of the 256 codes of Q6_K, from -32: number g of eight. */
+static inline __m256i
+codes_of_q6_k(const uint8_t *w, size_t g)
+{
+	const uint8_t *low = w + g / 4 * 64 + g % 2 * 32, *high = w + 128 + g / 4 * 32;
+	__m256i l = _mm256_loadu_si256((const __m256i *)(const void *)low), h = _mm256_loadu_si256((const __m256i *)(const void *)high);
+
+	if (g % 4 >= 2)
+		l = _mm256_srli_epi16(l, 4);
+	h = _mm256_srl_epi16(h, _mm_cvtsi32_si128((int)(g % 4) * 2));
+	l = _mm256_and_si256(l, _mm256_set1_epi8(15));
+	h = _mm256_slli_epi16(_mm256_and_si256(h, _mm256_set1_epi8(3)), 4);
+	return _mm256_sub_epi8(_mm256_or_si256(l, h), _mm256_set1_epi8(32));
+}
+
 static __m256i
 load_q6_k(const uint8_t *row, size_t b, float *d, float *m)
 {
@@ -113,7 +137,7 @@ load_q6_k(const uint8_t *row, size_t b, float *d, float *m)
 	d[0] = kv_avx2_half(p + 208) * (float)(int8_t)scale[0];
 	d[1] = kv_avx2_half(p + 208) * (float)(int8_t)scale[1];
 	*m = 0;
-	return kv_avx2_codes_q6_k(p, b % 8);
+	return codes_of_q6_k(p, b % 8);
 }
 
 static load *

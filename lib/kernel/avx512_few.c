@@ -1,6 +1,6 @@
 /*
- * Products for one to four tokens at the level avx512: two blocks at a time, whose products of four are one instruction. Types that are not
- * here are multiplied as at the level avx2.
+ * Products for one to four tokens at the level avx512, whose products of four are one instruction: four blocks of nibbles at a time, two of bytes.
+ * Types that are not here are multiplied as at the level avx2.
  */
 #include "kernel/ops.h"
 
@@ -9,129 +9,141 @@
 #include "kernel/quant.h"
 #include "util/le.h"
 
-enum { AHEAD = 4096 };	/* bytes ahead of the reading that are asked for */
-
-/* What a block is: so many bytes, the scale first, codes from `codes` on, of so many bits, which stand for code + lowest. */
-struct kind {
+/* A block of four bits: so many bytes; codes from `codes` on, behind the scale, or behind scale and minimum; without one, w = scale * (code - 8). */
+struct nibbles {
 	size_t size, codes;
-	unsigned bits;
-	float lowest;		/* 0: the block has a minimum, behind its scale */
 };
 
-/* low [32] and high [32] */
-static inline __m512i
-join(__m256i low, __m256i high)
-{
-	return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-}
-
-static inline __m256i
-bytes_at(const void *p)
-{
-	return _mm256_loadu_si256((const __m256i *)p);
-}
-
-/* Sixteen bytes twice: for their low nibbles and for their high ones. */
-static inline __m256i
-twice(const uint8_t *p)
-{
-	return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)p));
-}
-
-/* Of two blocks, as codes without a sign: [block][32]. */
-static inline __m512i
-codes_at(const uint8_t *v, const uint8_t *w, unsigned bits)
-{
-	const __m512i turns = _mm512_set_epi32(4, 4, 4, 4, 0, 0, 0, 0, 4, 4, 4, 4, 0, 0, 0, 0);
-
-	if (bits == 8)
-		return _mm512_xor_si512(join(bytes_at(v), bytes_at(w)), _mm512_set1_epi8(-128));
-	return _mm512_and_si512(_mm512_srlv_epi32(join(twice(v), twice(w)), turns), _mm512_set1_epi8(15));
-}
-
-/* The blocks at v and w times q [2][32]; ds [2][2]: the scale of the activations, and what a minimum is multiplied with. */
+/* The first `blocks` of four of them, as 32 words and those that are left. */
 static inline __attribute__((always_inline)) void
-add_blocks(struct kind kind, const uint8_t *v, const uint8_t *w, __m512i q, __m128 ds, __m512 *dot, __m128 *min)
+load_blocks(struct nibbles kind, const uint8_t *p, size_t blocks, __m512i *words, __m128i *rest)
 {
-	const __m512i spread = _mm512_set_epi32(2, 2, 2, 2, 2, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0);
-	__m128i head = _mm_unpacklo_epi32(_mm_cvtsi32_si128((int32_t)le32_get(v)), _mm_cvtsi32_si128((int32_t)le32_get(w)));
-	__m512i sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes_at(v + kind.codes, w + kind.codes, kind.bits), q);
-	__m128 worth;
-
-	if (kind.lowest != 0)	/* no minimum: the scale in its place */
-		head = _mm_shufflelo_epi16(head, 0xa0);
-	worth = _mm_mul_ps(_mm_cvtph_ps(head), ds);
-	*min = _mm_add_ps(*min, worth);
-	*dot = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(worth)), *dot);
+	*rest = _mm_setzero_si128();
+	if (blocks < 4) {
+		*words = _mm512_maskz_loadu_epi16((__mmask32)((1u << (blocks * kind.size / 2)) - 1), p);
+		return;
+	}
+	*words = _mm512_loadu_si512(p);
+	if (kind.size == 20)
+		*rest = _mm_loadu_si128((const __m128i *)(const void *)(p + 64));
+	else
+		*rest = _mm_loadl_epi64((const __m128i *)(const void *)(p + 64));
 }
 
+/* [4 blocks][8 words of codes] */
+static inline __attribute__((always_inline)) __m512i
+codes_of(struct nibbles kind, __m512i words, __m128i rest)
+{
+	_Alignas(64) uint16_t from[32];
+
+#pragma GCC unroll 32
+	for (size_t i = 0; i < 32; i++)
+		from[i] = (uint16_t)(i / 8 * kind.size / 2 + kind.codes / 2 + i % 8);
+	return _mm512_permutex2var_epi16(words, _mm512_load_si512(from), _mm512_castsi128_si512(rest));
+}
+
+/* [4 blocks][2]: the scale and what is behind it, or again the scale */
+static inline __attribute__((always_inline)) __m256
+heads_of(struct nibbles kind, __m512i words)
+{
+	const short b = (short)(kind.size / 2), next = kind.codes == 2 ? 0 : 1;
+	__m512i from = _mm512_castsi128_si512(_mm_setr_epi16(0, next, b, (short)(b + next), (short)(2 * b), (short)(2 * b + next), (short)(3 * b),
+		(short)(3 * b + next)));
+
+	return _mm256_cvtph_ps(_mm512_castsi512_si128(_mm512_permutexvar_epi16(from, words)));
+}
+
+/* Lanes 0 … 3 of every 128 bits are a block's: low nibbles and high ones go into the same sums, for q has their activations in that order. */
+static inline __attribute__((always_inline)) void
+add_nibbles(struct nibbles kind, const uint8_t *p, size_t blocks, const int8_t *q, const float *ds, __m512 *dot, __m256 *min)
+{
+	const __m512i low = _mm512_set1_epi8(15), scales = _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6);
+	__m512i words, codes, sum;
+	__m128i rest;
+	__m256 worth;
+
+	load_blocks(kind, p, blocks, &words, &rest);
+	codes = codes_of(kind, words, rest);
+	sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_and_si512(codes, low), _mm512_loadu_si512(q));
+	sum = _mm512_dpbusd_epi32(sum, _mm512_and_si512(_mm512_srli_epi16(codes, 4), low), _mm512_loadu_si512(q + 64));
+	worth = _mm256_mul_ps(heads_of(kind, words), _mm256_loadu_ps(ds));
+	*min = _mm256_add_ps(*min, worth);
+	*dot = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_permutexvar_ps(scales, _mm512_castps256_ps512(worth)), *dot);
+}
+
+/* The sum of all products and, `lowest` times over, of the minima, which are every other lane. */
 static inline float
-total(struct kind kind, __m512 dot, __m128 min)
+total(__m512 dot, __m256 min, float lowest)
 {
-	float m = _mm_cvtss_f32(_mm_movehdup_ps(_mm_add_ps(min, _mm_movehl_ps(min, min))));
 	__m256 low = _mm512_castps512_ps256(dot), high = _mm512_extractf32x8_ps(dot, 1);
+	__m256 m = _mm256_blend_ps(_mm256_setzero_ps(), _mm256_mul_ps(min, _mm256_set1_ps(lowest)), 0xaa);
 
-	return kv_avx2_sum(_mm256_add_ps(low, high)) + (kind.lowest != 0 ? kind.lowest * m : m);
+	return kv_avx2_sum(_mm256_add_ps(m, _mm256_add_ps(low, high)));
 }
 
-static inline __attribute__((always_inline)) void
-product(struct kind kind, const uint8_t *const p[2], size_t n, const struct kv_few_token *x, float *out)
+static inline __attribute__((always_inline)) float
+row_nibbles(struct nibbles kind, const uint8_t *p, size_t n, const struct kv_few_token *x)
 {
-	__m512 dot[2] = { _mm512_setzero_ps(), _mm512_setzero_ps() };
-	__m128 min[2] = { _mm_setzero_ps(), _mm_setzero_ps() };
+	__m512 dot = _mm512_setzero_ps();
+	__m256 min = _mm256_setzero_ps();
 	size_t b = 0;
 
-	for (; b + 2 <= n; b += 2) {
-		__m512i q = _mm512_loadu_si512(x->q + b * KV_AVX2_BLOCK);
-		__m128 ds = _mm_loadu_ps(x->ds + 2 * b);
-
-#pragma GCC unroll 2
-		for (size_t r = 0; r < 2; r++) {
-			const uint8_t *v = p[r] + b * kind.size;
-
-			_mm_prefetch((const char *)v + AHEAD, _MM_HINT_T0);
-			if (2 * kind.size > 64)
-				_mm_prefetch((const char *)v + AHEAD + kind.size, _MM_HINT_T0);
-			add_blocks(kind, v, v + kind.size, q, ds, &dot[r], &min[r]);
-		}
-	}
-	for (size_t r = 0; r < 2; r++) {
-		if (b < n) {	/* the last one alone: what stands for a second counts nothing */
-			const uint8_t *v = p[r] + b * kind.size;
-			__m512i q = join(bytes_at(x->q + b * KV_AVX2_BLOCK), _mm256_setzero_si256());
-			__m128 ds = _mm_castpd_ps(_mm_load_sd((const double *)(const void *)(x->ds + 2 * b)));
-
-			add_blocks(kind, v, v, q, ds, &dot[r], &min[r]);
-		}
-		out[r] = total(kind, dot[r], min[r]);
-	}
+	for (; b + 4 <= n; b += 4)
+		add_nibbles(kind, p + b * kind.size, 4, x->q + b * KV_AVX2_BLOCK, x->ds + 2 * b, &dot, &min);
+	if (b < n)
+		add_nibbles(kind, p + b * kind.size, n - b, x->q + b * KV_AVX2_BLOCK, x->ds + 2 * b, &dot, &min);
+	return total(dot, min, kind.codes == 2 ? -8 : 1);
 }
 
-static void
-product_q4_0(const uint8_t *const p[2], size_t n, const struct kv_few_token *x, float *out)
+static float
+row_q4_0(const uint8_t *p, size_t n, const struct kv_few_token *x)
 {
-	product((struct kind){ 18, 2, 4, -8 }, p, n, x, out);
+	return row_nibbles((struct nibbles){ 18, 2 }, p, n, x);
 }
 
-static void
-product_q4_1(const uint8_t *const p[2], size_t n, const struct kv_few_token *x, float *out)
+static float
+row_q4_1(const uint8_t *p, size_t n, const struct kv_few_token *x)
 {
-	product((struct kind){ 20, 4, 4, 0 }, p, n, x, out);
+	return row_nibbles((struct nibbles){ 20, 4 }, p, n, x);
 }
 
-static void
-product_q8_0(const uint8_t *const p[2], size_t n, const struct kv_few_token *x, float *out)
+/* Codes with a sign of two blocks as codes without: w = d (code - 128). w NULL: only one is left. */
+static inline __attribute__((always_inline)) void
+add_bytes(const uint8_t *v, const uint8_t *w, const int8_t *q, const float *ds, __m512 *dot, __m128 *min)
 {
-	product((struct kind){ 34, 2, 8, -128 }, p, n, x, out);
+	const __m512i scales = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 2, 2);
+	__m256i low = _mm256_loadu_si256((const __m256i *)(const void *)(v + 2));
+	__m256i high = w ? _mm256_loadu_si256((const __m256i *)(const void *)(w + 2)) : _mm256_setzero_si256();
+	__m512i codes = _mm512_xor_si512(_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1), _mm512_set1_epi8(-128));
+	__m512i sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, _mm512_loadu_si512(q));
+	__m128i head = _mm_unpacklo_epi32(_mm_cvtsi32_si128((int32_t)le32_get(v)), w ? _mm_cvtsi32_si128((int32_t)le32_get(w)) : _mm_setzero_si128());
+	__m128 worth = _mm_mul_ps(_mm_cvtph_ps(_mm_shufflelo_epi16(head, 0xa0)), _mm_loadu_ps(ds));
+
+	*min = _mm_add_ps(*min, worth);
+	*dot = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_permutexvar_ps(scales, _mm512_castps128_ps512(worth)), *dot);
 }
 
-kv_few_product *
+static float
+row_q8_0(const uint8_t *p, size_t n, const struct kv_few_token *x)
+{
+	__m512 dot = _mm512_setzero_ps();
+	__m128 min = _mm_setzero_ps();
+	size_t b = 0;
+
+	for (; b + 2 <= n; b += 2)
+		add_bytes(p + b * 34, p + (b + 1) * 34, x->q + b * KV_AVX2_BLOCK, x->ds + 2 * b, &dot, &min);
+	if (b < n)
+		add_bytes(p + b * 34, NULL, x->q + b * KV_AVX2_BLOCK, x->ds + 2 * b, &dot, &min);
+	return total(dot, _mm256_set_m128(_mm_setzero_ps(), min), -128);
+}
+
+struct kv_few
 kv_avx512_few(uint32_t type)
 {
 	switch (type) {
-	case KV_W_Q4_0: return product_q4_0;
-	case KV_W_Q4_1: return product_q4_1;
-	case KV_W_Q8_0: return product_q8_0;
+	case KV_W_Q4_0: return (struct kv_few){ row_q4_0, 4 };
+	case KV_W_Q4_1: return (struct kv_few){ row_q4_1, 4 };
+	case KV_W_Q8_0: return (struct kv_few){ row_q8_0, 1 };
 	default: return kv_avx2_few(type);
 	}
 }

@@ -81,20 +81,23 @@ emulated_maskz_loadu_ps(__mmask16 mask, const float *p)
 	return (__m512)v;
 }
 
-#undef _mm256_maskz_loadu_epi16
-#define _mm256_maskz_loadu_epi16 emulated_maskz_loadu_epi16
-static inline __m256i
-emulated_maskz_loadu_epi16(__mmask16 mask, const void *p)
+#undef _mm512_maskz_loadu_epi16
+#define _mm512_maskz_loadu_epi16 emulated_maskz_loadu_epi16
+static inline __m512i
+emulated_maskz_loadu_epi16(__mmask32 mask, const void *p)
 {
-	uint16_t h[16] = { 0 };
-	__m256i v;
+	uint16_t h[32] = { 0 };
+	__m512i v;
 
-	for (int i = 0; i < 16; i++)
+	for (int i = 0; i < 32; i++)
 		if (mask >> i & 1)
 			memcpy(&h[i], (const uint16_t *)p + i, sizeof h[i]);
 	memcpy(&v, h, sizeof v);
 	return v;
 }
+
+#undef _mm256_maskz_loadu_epi16
+#define _mm256_maskz_loadu_epi16(mask, p) _mm512_castsi512_si256(emulated_maskz_loadu_epi16(mask, p))
 
 #define _mm512_mask_storeu_ps emulated_mask_storeu_ps
 static inline void
