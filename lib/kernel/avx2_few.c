@@ -12,7 +12,7 @@
 #include "util/le.h"
 #include "util/mem.h"
 
-enum { FEW_ROWS = 64 };	/* in one item of work */
+enum { PIECES = 2 };	/* a thread's share of the rows: long streams, and still some for who is done first */
 
 static inline __m256i
 bytes_at(const void *p)
@@ -304,7 +304,7 @@ struct few {
 	const struct kv_weight *w;
 	struct kv_few how;
 	struct kv_few_token token[KV_AVX2_GROUP];
-	size_t m;
+	size_t m, rows;			/* in one item of work */
 	float *y;			/* [m][n_out] */
 	bool add;
 };
@@ -314,7 +314,7 @@ few_rows(void *arg, size_t item, unsigned thread)
 {
 	const struct few *f = arg;
 	const struct kv_weight *w = f->w;
-	size_t first = item * FEW_ROWS, end = first + FEW_ROWS < w->n_out ? first + FEW_ROWS : w->n_out;
+	size_t first = item * f->rows, end = first + f->rows < w->n_out ? first + f->rows : w->n_out;
 
 	(void)thread;
 	for (size_t r = first; r < end; r++)
@@ -360,7 +360,8 @@ kv_avx2_multiply_few(struct kv_pool *pool, struct kv_few how, const struct kv_we
 		if (a)
 			lay_out(a, n, t, how.halves, &f.token[t]);
 	}
-	kv_pool_run(pool, (w->n_out + FEW_ROWS - 1) / FEW_ROWS, few_rows, &f);
+	f.rows = w->n_out / (kv_pool_threads(pool) * PIECES) + 1;
+	kv_pool_run(pool, (w->n_out + f.rows - 1) / f.rows, few_rows, &f);
 	kv_block_free(q);
 	return true;
 }
