@@ -12,8 +12,7 @@ setup() {
 
 # Faults can be had without sanitizers only, which bring their own malloc.
 inject_or_skip() {
-	! ldd "$(command -v kv-evict)" | grep -q 'lib[at]san' && ! grep -qs '__asan_init\|__tsan_init' "$(command -v kv-evict)" ||
-		skip "sanitizers bring their own malloc"
+	! sanitized || skip "sanitizers bring their own malloc"
 	export INJECT=$KV_BUILD/tests/inject.so
 }
 

@@ -4,8 +4,7 @@
 load lib/kv.bash
 
 setup() {
-	! ldd "$(command -v kv-evict)" | grep -q 'lib[at]san' && ! grep -qs '__asan_init\|__tsan_init' "$(command -v kv-evict)" ||
-		skip "sanitizers bring their own malloc"
+	! sanitized || skip "sanitizers bring their own malloc"
 	tiny_model
 	cd "$BATS_TEST_TMPDIR"
 	prose 12 >doc

@@ -8,6 +8,9 @@ unset KV_MODEL KV_ISA NO_COLOR SOURCE_DATE_EPOCH
 export KV_THREADS=${KV_TEST_THREADS:-}	# the thread sanitizer wants several
 export LC_ALL=C
 
+# sanitized [a|t]: the tools were built with the sanitizer of addresses, of threads; with either.
+sanitized() { grep -qs "__${1:-[at]}san_init" "$(command -v kv-evict)"; }
+
 # A small model with random weights, made once a run. $TINY names it.
 tiny_model() {
 	export TINY=$BATS_RUN_TMPDIR/tiny.gguf
