@@ -12,84 +12,25 @@
 #include "kernel/decode_segments.h"
 #include "kernel/expf.h"
 
-/* Channels i … of a key, turned: x, and those half of n_rot further on: y. cs [n_rot/2][2] */
-KV_INLINE void
-turn_halves(const uint16_t *k, const float *cs, size_t half, size_t i, kv_vec *x, kv_vec *y)
-{
-	kv_vec a = widen(k + i), b = widen(k + half + i), c, s;
-
-	split(kv_load(cs + 2 * i), kv_load(cs + 2 * i + KV_LANES), &c, &s);
-	*x = KV_SIMD(fmsub_ps)(a, c, b * s);
-	*y = kv_fma(a, s, b * c);
-}
-
-/* Of the first heads; keep: there are more, for whom the turned keys are kept. */
-KV_INLINE void
-first_heads(const struct four *f, bool neox, size_t heads, bool keep)
-{
-	size_t d = f->d, half = f->n_rot / 2;
-	kv_vec sum[KEYS][HEADS], x, y;
-
-	for (size_t j = 0; j < KEYS; j++)
-		for (size_t h = 0; h < heads; h++)
-			sum[j][h] = kv_splat(0);
-	for (size_t i = 0; neox && i < half; i += KV_LANES)
-		for (size_t j = 0; j < KEYS; j++) {
-			turn_halves(f->k + j * d, f->cs + j * f->n_rot, half, i, &x, &y);
-			take(x, f->q + i, d, heads, sum[j]);
-			take(y, f->q + half + i, d, heads, sum[j]);
-			if (keep) {
-				kv_store(f->turned + j * d + i, x);
-				kv_store(f->turned + j * d + half + i, y);
-			}
-		}
-	for (size_t i = neox ? f->n_rot : 0; i < d; i += KV_LANES)
-		for (size_t j = 0; j < KEYS; j++) {
-			x = widen(f->k + j * d + i);
-			if (i < f->n_rot)
-				x = turn_pairs(x, kv_load(f->cs + j * f->n_rot + i));
-			take(x, f->q + i, d, heads, sum[j]);
-			if (keep)
-				kv_store(f->turned + j * d + i, x);
-		}
-	put(f, (const kv_vec (*)[HEADS])sum, heads);
-}
-
-KV_INLINE void
-four_keys(struct four f, bool neox, size_t heads)
-{
-	switch (heads) {
-	case 1: first_heads(&f, neox, 1, false); return;
-	case 2: first_heads(&f, neox, 2, false); return;
-#if defined __AVX512F__
-	case 3: first_heads(&f, neox, 3, false); return;
-#endif
-	case HEADS: first_heads(&f, neox, HEADS, false); return;
-	}
-	first_heads(&f, neox, HEADS, true);
-	f.q += HEADS * f.d;
-	f.s += HEADS * f.ld;
-	of_turned(f, heads - HEADS);
-}
-
 /* Keys k [v.to - v.from][d] in f16, before RoPE. */
 static void
 plain_scores(const struct kv_attn *a, const struct kv_attn_list *l, const uint16_t *k, struct kv_span v, const float *q, size_t heads,
 	float *rows, float *s, size_t ld)
 {
 	size_t n_rot = l->angles ? a->n_rot : 0, j = v.from;
-	struct four f = { k, NULL, a->d_k, n_rot, rows, q, a->scale, s, ld };
+	struct four f = { .k = (const uint8_t *)k, .row_bytes = a->d_k * sizeof *k, .d = a->d_k, .n_rot = n_rot, .turned = rows, .q = q,
+		.scale = a->scale, .s = s, .ld = ld };
 
-	for (; j + KEYS <= v.to; j += KEYS, f.k += KEYS * f.d, f.s += KEYS) {
-		fetch(f.k, KEYS * f.d * sizeof *k);
+	for (; j + KEYS <= v.to; j += KEYS, f.k += KEYS * f.row_bytes, f.s += KEYS) {
+		fetch(f.k, KEYS * f.row_bytes);
 		if (n_rot) {
 			f.cs = l->angles + j * n_rot;
 			fetch(f.cs, KEYS * n_rot * sizeof *f.cs);
 		}
 		if (a->neox)
-			four_keys(f, true, heads);
+			four_keys(f, 0, true, heads);
 		else
-			four_keys(f, false, heads);
+			four_keys(f, 0, false, heads);
 	}
 	if (j < v.to)
 		kv_attn_generic.scores(a, l, (struct kv_span){ j, v.to }, q, heads, rows, f.s, ld);

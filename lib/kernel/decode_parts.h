@@ -6,6 +6,8 @@
 #define KV_KERNEL_DECODE_PARTS_H
 
 #if defined __AVX2__
+#include <string.h>
+
 #include "kernel/attend.h"
 #include "kernel/simd.h"
 
@@ -74,9 +76,51 @@ four_sums(const kv_vec (*v)[HEADS], size_t h)
 	return _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
 }
 
+/* KV_LANES codes that begin a byte. */
+KV_INLINE kv_vec
+codes(const uint8_t *p, unsigned bits)
+{
+#if defined __AVX512F__
+	/* Of an index into sixteen numbers only the lowest four bits count: what is above them need not be cleared. */
+	const __m512 four = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+	const __m512 two = _mm512_setr_ps(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
+	int32_t word;
+
+	if (bits == 8)
+		return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+	if (bits == 4) {
+		const __m512i from = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60);	/* bit of the eight bytes */
+		int64_t eight;
+
+		memcpy(&eight, p, sizeof eight);
+		return _mm512_permutexvar_ps(_mm512_multishift_epi64_epi8(from, _mm512_set1_epi64(eight)), four);
+	}
+	memcpy(&word, p, sizeof word);
+	return _mm512_permutexvar_ps(_mm512_srlv_epi32(_mm512_set1_epi32(word),
+		_mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)), two);
+#else
+	uint32_t four;
+	int16_t two;
+	__m256i x;
+
+	if (bits == 8) {
+		x = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+	} else if (bits == 4) {
+		memcpy(&four, p, sizeof four);
+		x = _mm256_srlv_epi32(_mm256_set1_epi32((int)four), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+	} else {
+		memcpy(&two, p, sizeof two);
+		x = _mm256_srlv_epi32(_mm256_set1_epi16(two), _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
+	}
+	return _mm256_cvtepi32_ps(bits == 8 ? x : _mm256_and_si256(x, _mm256_set1_epi32((1 << bits) - 1)));
+#endif
+}
+
 /* Four keys in hand, and the heads whose scores s [heads][ld] = scale times q [heads][d] times keys are wanted. */
 struct four {
-	const uint16_t *k;	/* [KEYS][d] */
+	const uint8_t *k;	/* KEYS rows of d columns, in f16 or codes … */
+	size_t row_bytes;	/* … so far apart */
+	const float *step, *min;	/* [d] of codes: x = code * step + min */
 	const float *cs;	/* [KEYS][n_rot/2][2] */
 	size_t d, n_rot;
 	float *turned;		/* [KEYS][d] once they are turned */
@@ -85,6 +129,17 @@ struct four {
 	float *s;
 	size_t ld;
 };
+
+/* Columns i … i + KV_LANES - 1 of key j; bits 0: f16. */
+KV_INLINE kv_vec
+key_columns(const struct four *f, unsigned bits, size_t j, size_t i)
+{
+	const uint8_t *row = f->k + j * f->row_bytes;
+
+	if (!bits)
+		return widen((const uint16_t *)(const void *)(row + 2 * i));
+	return kv_fma(codes(row + i * bits / 8, bits), kv_load(f->step + i), kv_load(f->min + i));
+}
 
 KV_INLINE void
 take(kv_vec x, const float *q, size_t d, size_t heads, kv_vec sum[HEADS])
@@ -128,6 +183,68 @@ of_turned(struct four f, size_t heads)
 #endif
 		default: few_turned(&f, HEADS); break;
 		}
+}
+
+/* Columns i … of key j, turned: x, and those half of n_rot further on: y. */
+KV_INLINE void
+turn_halves(const struct four *f, unsigned bits, size_t j, size_t i, kv_vec *x, kv_vec *y)
+{
+	const float *cs = f->cs + j * f->n_rot;
+	kv_vec a = key_columns(f, bits, j, i), b = key_columns(f, bits, j, f->n_rot / 2 + i), c, s;
+
+	split(kv_load(cs + 2 * i), kv_load(cs + 2 * i + KV_LANES), &c, &s);
+	*x = KV_SIMD(fmsub_ps)(a, c, b * s);
+	*y = kv_fma(a, s, b * c);
+}
+
+/* Of the first heads; keep: there are more, for whom the turned keys are kept. */
+KV_INLINE void
+first_heads(const struct four *f, unsigned bits, bool neox, size_t heads, bool keep)
+{
+	size_t d = f->d, half = f->n_rot / 2;
+	kv_vec sum[KEYS][HEADS], x, y;
+
+	for (size_t j = 0; j < KEYS; j++)
+		for (size_t h = 0; h < heads; h++)
+			sum[j][h] = kv_splat(0);
+	for (size_t i = 0; neox && i < half; i += KV_LANES)
+		for (size_t j = 0; j < KEYS; j++) {
+			turn_halves(f, bits, j, i, &x, &y);
+			take(x, f->q + i, d, heads, sum[j]);
+			take(y, f->q + half + i, d, heads, sum[j]);
+			if (keep) {
+				kv_store(f->turned + j * d + i, x);
+				kv_store(f->turned + j * d + half + i, y);
+			}
+		}
+	for (size_t i = neox ? f->n_rot : 0; i < d; i += KV_LANES)
+		for (size_t j = 0; j < KEYS; j++) {
+			x = key_columns(f, bits, j, i);
+			if (i < f->n_rot)
+				x = turn_pairs(x, kv_load(f->cs + j * f->n_rot + i));
+			take(x, f->q + i, d, heads, sum[j]);
+			if (keep)
+				kv_store(f->turned + j * d + i, x);
+		}
+	put(f, (const kv_vec (*)[HEADS])sum, heads);
+}
+
+/* Their scores for all heads. Vectors are whole, and each turns or does not. */
+KV_INLINE void
+four_keys(struct four f, unsigned bits, bool neox, size_t heads)
+{
+	switch (heads) {
+	case 1: first_heads(&f, bits, neox, 1, false); return;
+	case 2: first_heads(&f, bits, neox, 2, false); return;
+#if defined __AVX512F__
+	case 3: first_heads(&f, bits, neox, 3, false); return;
+#endif
+	case HEADS: first_heads(&f, bits, neox, HEADS, false); return;
+	}
+	first_heads(&f, bits, neox, HEADS, true);
+	f.q += HEADS * f.d;
+	f.s += HEADS * f.ld;
+	of_turned(f, heads - HEADS);
 }
 
 #endif

@@ -33,46 +33,6 @@ some_halves(const uint8_t *p, size_t n, const uint8_t *end)
 #endif
 }
 
-/* KV_LANES codes that begin a byte. */
-KV_INLINE kv_vec
-codes(const uint8_t *p, unsigned bits)
-{
-#if defined __AVX512F__
-	/* Of an index into sixteen numbers only the lowest four bits count: what is above them need not be cleared. */
-	const __m512 four = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-	const __m512 two = _mm512_setr_ps(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
-	int32_t word;
-
-	if (bits == 8)
-		return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
-	if (bits == 4) {
-		const __m512i of = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
-		const __m512i by = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
-		__m512i x = _mm512_castsi128_si512(_mm_loadl_epi64((const __m128i *)(const void *)p));
-
-		return _mm512_permutexvar_ps(_mm512_srlv_epi32(_mm512_permutexvar_epi32(of, x), by), four);
-	}
-	memcpy(&word, p, sizeof word);
-	return _mm512_permutexvar_ps(_mm512_srlv_epi32(_mm512_set1_epi32(word),
-		_mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)), two);
-#else
-	uint32_t four;
-	int16_t two;
-	__m256i x;
-
-	if (bits == 8) {
-		x = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
-	} else if (bits == 4) {
-		memcpy(&four, p, sizeof four);
-		x = _mm256_srlv_epi32(_mm256_set1_epi32((int)four), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
-	} else {
-		memcpy(&two, p, sizeof two);
-		x = _mm256_srlv_epi32(_mm256_set1_epi16(two), _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
-	}
-	return _mm256_cvtepi32_ps(bits == 8 ? x : _mm256_and_si256(x, _mm256_set1_epi32((1 << bits) - 1)));
-#endif
-}
-
 /* The same where fewer may be left before the rows end. */
 KV_INLINE kv_vec
 some_codes(const uint8_t *p, unsigned bits, const uint8_t *end)
@@ -100,16 +60,30 @@ struct ready {
 	uint16_t *pair;		/* [pairs], and zeros, which of all pairs these are; NULL: the first ones */
 };
 
+/* n scales or minima, from the at-th on. */
 static void
-use_group(struct ready *r, size_t group)
+get_scales(unsigned dtype, const uint8_t *p, size_t at, size_t n, float *out)
 {
-	size_t width = r->seg->width;
+	size_t i = 0;
 
-	if (group == r->group)
+	for (; dtype == F16 && i + KV_LANES <= n; i += KV_LANES) {
+		_mm_prefetch((const char *)p + 2 * (at + i + n), _MM_HINT_T0);	/* those that come next */
+		kv_store(out + i, widen((const uint16_t *)(const void *)(p + 2 * (at + i))));
+	}
+	kv_attn_numbers(dtype, p, at + i, n - i, out + i);
+}
+
+/* Makes the group of row j ready, one row being asked for after the other. */
+static void
+use_row(struct ready *r, size_t j)
+{
+	const struct kv_attn_segment *s = r->seg;
+
+	if (s->dtype != CODES || (r->group != SIZE_MAX && j < s->group_end[r->group]))
 		return;
-	kv_attn_numbers(r->seg->scale_dtype, r->seg->scales, group * width, width, r->scale);
-	kv_attn_numbers(r->seg->scale_dtype, r->seg->minima, group * width, width, r->min);
-	r->group = group;
+	r->group = r->group == SIZE_MAX ? kv_attn_group(s, j) : r->group + 1;
+	get_scales(s->scale_dtype, s->scales, r->group * s->width, s->width, r->scale);
+	get_scales(s->scale_dtype, s->minima, r->group * s->width, s->width, r->min);
 }
 
 KV_INLINE __m256
@@ -237,11 +211,8 @@ unpack(const struct ready *r, size_t j, unsigned bits, float *out)
 static void
 unpack_row(struct ready *r, size_t j, float *out)
 {
-	const struct kv_attn_segment *s = r->seg;
-
-	if (s->dtype == CODES && (r->group == SIZE_MAX || j >= s->group_end[r->group]))
-		use_group(r, r->group == SIZE_MAX ? kv_attn_group(s, j) : r->group + 1);
-	switch (s->bits) {
+	use_row(r, j);
+	switch (r->seg->bits) {
 	case 0: unpack(r, j, 0, out); break;
 	case 2: unpack(r, j, 2, out); break;
 	case 4: unpack(r, j, 4, out); break;
@@ -295,6 +266,32 @@ get_ready(struct ready *r, const struct kv_attn *a, const struct kv_attn_list *l
 		r->in_vectors = 2 * r->pairs % KV_LANES == 0 || 2 * r->pairs == s->width;
 }
 
+/* Are rows whole vectors of codes, and of all channels? */
+static bool
+in_whole(const struct ready *r)
+{
+	return r->seg->dtype == CODES && !r->seg->channel && r->seg->width % KV_LANES == 0 && r->in_vectors;
+}
+
+static void
+four_coded(const struct ready *r, struct four f, size_t j, size_t heads)
+{
+	f.k = r->seg->data + j * r->seg->row_bytes;
+	f.row_bytes = r->seg->row_bytes;
+	f.step = r->scale;
+	f.min = r->min;
+	f.n_rot = r->angles ? r->n_rot : 0;
+	f.cs = r->angles ? r->angles + (r->seg->from + j) * r->n_rot : NULL;
+	switch (r->seg->bits + r->neox) {
+	case 2: four_keys(f, 2, false, heads); break;
+	case 3: four_keys(f, 2, true, heads); break;
+	case 4: four_keys(f, 4, false, heads); break;
+	case 5: four_keys(f, 4, true, heads); break;
+	case 8: four_keys(f, 8, false, heads); break;
+	default: four_keys(f, 8, true, heads); break;
+	}
+}
+
 /* False, and nothing done: there is no kernel for rows of this kind. */
 static bool
 segment_scores(const struct kv_attn *a, const struct kv_attn_list *l, const struct kv_attn_segment *seg, struct kv_span v, const float *q,
@@ -315,6 +312,11 @@ segment_scores(const struct kv_attn *a, const struct kv_attn_list *l, const stru
 		fetch(seg->data + (j - seg->from) * seg->row_bytes, KEYS * seg->row_bytes);
 		if (r.angles)
 			fetch(r.angles + j * r.n_rot, KEYS * r.n_rot * sizeof *r.angles);
+		use_row(&r, j - seg->from);
+		if (whole && in_whole(&r) && j - seg->from + KEYS <= seg->group_end[r.group]) {
+			four_coded(&r, f, j - seg->from, heads);
+			continue;
+		}
 		for (size_t i = 0; i < n; i++)
 			unpack_row(&r, j + i - seg->from, r.keys + i * r.padded);
 		of_turned(f, heads);
@@ -393,19 +395,6 @@ add_rows(const struct sum_of *t, unsigned bits, size_t heads)
 		add_heads(*t, bits, i, 1, heads, KV_LANES);
 	if (i < width)
 		add_heads(*t, bits, i, 1, heads, width - i);
-}
-
-/* n scales or minima, from the at-th on. */
-static void
-get_scales(unsigned dtype, const uint8_t *p, size_t at, size_t n, float *out)
-{
-	size_t i = 0;
-
-	for (; dtype == F16 && i + KV_LANES <= n; i += KV_LANES) {
-		_mm_prefetch((const char *)p + 2 * (at + i + n), _MM_HINT_T0);	/* those of the next chunk */
-		kv_store(out + i, widen((const uint16_t *)(const void *)(p + 2 * (at + i))));
-	}
-	kv_attn_numbers(dtype, p, at + i, n - i, out + i);
 }
 
 /* Are there whole vectors in each group? */
