@@ -4,10 +4,14 @@
 
 #if defined __AVX2__
 #include <immintrin.h>
+#include <string.h>
 
 #include "kernel/ops.h"
 
-enum { KV_AVX2_GROUP = 4, KV_AVX2_BLOCK = 32, KV_AVX2_ROWS = 16 };
+enum {
+	KV_AVX2_GROUP = 4, KV_AVX2_BLOCK = 32, KV_AVX2_ROWS = 16,
+	KV_AVX2_FEW = 8,	/* tokens that rows of weights are multiplied with as they stand: unpacking them into panels would take longer */
+};
 
 /*
  * 32 inputs of four tokens in eight bits: x = d q, |q| <= 127, and s = d times the sum of the q, for weights that have a minimum; first, the
@@ -45,17 +49,20 @@ struct kv_few_token {
 	const float *x;
 };
 
+/* Products of a row of n blocks with a token, in eight sums. */
+typedef __m256 kv_few_sums(const uint8_t *row, size_t n, const struct kv_few_token *x);
+
 /*
- * How a level multiplies the weights of a type with a token: a row of n blocks at a time. With `halves` blocks, codes of four bits: in q the first
- * sixteen activations of so many blocks stand together, then their second sixteen, as the low nibbles of those blocks and their high ones do.
+ * How a level multiplies the weights of a type with a token: rows of n blocks, row_bytes apart. With `halves` blocks, codes of four bits: in q the
+ * first sixteen activations of so many blocks stand together, then their second sixteen, as the low nibbles of those blocks and their high ones do.
  */
 struct kv_few {
-	float (*row)(const uint8_t *p, size_t n, const struct kv_few_token *x);	/* NULL: there is no such product */
+	void (*multiply)(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out);	/* NULL: there is none */
 	size_t halves;
 };
 struct kv_few kv_avx2_few(uint32_t type);
 struct kv_few kv_avx512_few(uint32_t type);
-/* Products of one to four tokens, of quantised activations with codes or of x with numbers (then a may be NULL). */
+/* Products of up to KV_AVX2_FEW tokens, of quantised activations with codes or of x with numbers (then a may be NULL). */
 bool kv_avx2_multiply_few(struct kv_pool *pool, struct kv_few how, const struct kv_weight *w, const struct kv_avx2_act *a, const float *x, size_t m,
 	float *y, bool add);
 
@@ -119,6 +126,35 @@ kv_avx2_transpose(__m256i r[8])
 		r[i] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x20);
 		r[i + 4] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x31);
 	}
+}
+
+/* The sums of the eight lanes of each. */
+static inline __m128
+kv_avx2_four_sums(const __m256 v[4])
+{
+	__m256 a = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
+
+	return _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+}
+
+/* Four rows at a time; a row's sum is the same wherever it stands among them. */
+static inline __attribute__((always_inline)) void
+kv_avx2_few_rows(kv_few_sums *sums, const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
+{
+	float last[4];
+	__m256 v[4];
+
+	for (; rows >= 4; rows -= 4, out += 4) {
+		for (size_t r = 0; r < 4; r++, p += row_bytes)
+			v[r] = sums(p, n, x);
+		_mm_storeu_ps(out, kv_avx2_four_sums(v));
+	}
+	if (!rows)
+		return;
+	for (size_t r = 0; r < 4; r++, p += row_bytes)
+		v[r] = r < rows ? sums(p, n, x) : _mm256_setzero_ps();
+	_mm_storeu_ps(last, kv_avx2_four_sums(v));
+	memcpy(out, last, rows * sizeof *out);
 }
 
 static inline float

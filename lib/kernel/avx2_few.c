@@ -1,5 +1,5 @@
 /*
- * Products for one to four tokens: every weight is read once, in place, so that what counts is to keep the memory busy. Rows are read one behind
+ * Products for a few tokens: every weight is read once, in place, so that what counts is to keep the memory busy. Rows are read one behind
  * the other, as they stand: the processor sees one stream and runs ahead of it by itself. (Two rows side by side took up to twice as long.)
  */
 #include "kernel/ops.h"
@@ -12,7 +12,10 @@
 #include "util/le.h"
 #include "util/mem.h"
 
-enum { PIECES = 2 };	/* a thread's share of the rows: long streams, and still some for who is done first */
+enum {
+	PIECES = 2,	/* of the rows for a thread: long streams, and still some for who is done first */
+	NEAR = 16,	/* rows that are still near for the next token */
+};
 
 static inline __m256i
 bytes_at(const void *p)
@@ -71,15 +74,14 @@ add_nibbles(struct nibbles kind, const uint8_t *v, const uint8_t *w, const int8_
 		_mm256_permutevar8x32_ps(_mm256_castps128_ps256(worth), scales), *dot);
 }
 
-static inline __attribute__((always_inline)) float
-row_nibbles(struct nibbles kind, const uint8_t *p, size_t n, const struct kv_few_token *x)
+static inline __attribute__((always_inline)) __m256
+sums_nibbles(struct nibbles kind, const uint8_t *p, size_t n, const struct kv_few_token *x)
 {
 	__m256 dot[2] = { _mm256_setzero_ps(), _mm256_setzero_ps() };
 	__m128 min = _mm_setzero_ps();
 	const int8_t *q = x->q;
 	const float *ds = x->ds;
 	size_t pair = 2 * kind.size;
-	float m;
 
 	for (; n >= 4; n -= 4, p += 2 * pair, q += 4 * KV_AVX2_BLOCK, ds += 8) {
 		add_nibbles(kind, p, p + kind.size, q, ds, &dot[0], &min);
@@ -91,20 +93,20 @@ row_nibbles(struct nibbles kind, const uint8_t *p, size_t n, const struct kv_few
 	}
 	if (n % 2)
 		add_nibbles(kind, p, NULL, q, ds, &dot[1], &min);
-	m = _mm_cvtss_f32(_mm_movehdup_ps(_mm_add_ps(min, _mm_movehl_ps(min, min))));
-	return kv_avx2_sum(_mm256_add_ps(dot[0], dot[1])) + (kind.codes == 2 ? -8 * m : m);
+	min = _mm_blend_ps(_mm_setzero_ps(), _mm_mul_ps(min, _mm_set1_ps(kind.codes == 2 ? -8 : 1)), 10);	/* of every other lane */
+	return _mm256_add_ps(_mm256_add_ps(dot[0], dot[1]), _mm256_set_m128(_mm_setzero_ps(), min));
 }
 
-static float
-row_q4_0(const uint8_t *p, size_t n, const struct kv_few_token *x)
+static inline __m256
+sums_q4_0(const uint8_t *p, size_t n, const struct kv_few_token *x)
 {
-	return row_nibbles((struct nibbles){ 18, 2 }, p, n, x);
+	return sums_nibbles((struct nibbles){ 18, 2 }, p, n, x);
 }
 
-static float
-row_q4_1(const uint8_t *p, size_t n, const struct kv_few_token *x)
+static inline __m256
+sums_q4_1(const uint8_t *p, size_t n, const struct kv_few_token *x)
 {
-	return row_nibbles((struct nibbles){ 20, 4 }, p, n, x);
+	return sums_nibbles((struct nibbles){ 20, 4 }, p, n, x);
 }
 
 /* Codes from -128 to 127: |w| times the activation under w's sign (two products of 128 * 127 fit sixteen bits). */
@@ -116,8 +118,8 @@ dot_bytes(const uint8_t *block, const int8_t *q)
 	return dot_codes(_mm256_abs_epi8(w), _mm256_sign_epi8(bytes_at(q), w), _mm256_set1_epi16(1));
 }
 
-static float
-row_q8_0(const uint8_t *w, size_t n, const struct kv_few_token *x)
+static inline __m256
+sums_q8_0(const uint8_t *w, size_t n, const struct kv_few_token *x)
 {
 	__m256 dot[2] = { _mm256_setzero_ps(), _mm256_setzero_ps() };
 	const int8_t *q = x->q;
@@ -133,7 +135,7 @@ row_q8_0(const uint8_t *w, size_t n, const struct kv_few_token *x)
 		worth = _mm_mul_ps(heads_at(w, NULL, true), _mm_loadu_ps(ds));
 		dot[0] = _mm256_fmadd_ps(dot_bytes(w, q), _mm256_broadcastss_ps(worth), dot[0]);
 	}
-	return kv_avx2_sum(_mm256_add_ps(dot[0], dot[1]));
+	return _mm256_add_ps(dot[0], dot[1]);
 }
 
 /*
@@ -156,8 +158,8 @@ eight_bytes(__m128i bytes)
 	return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
 }
 
-static float
-row_q4_k(const uint8_t *w, size_t n, const struct kv_few_token *x)
+static inline __m256
+sums_q4_k(const uint8_t *w, size_t n, const struct kv_few_token *x)
 {
 	static const size_t place[8] = { 0, 1, 4, 5, 2, 3, 6, 7 };
 	__m256 dot[2] = { _mm256_setzero_ps(), _mm256_setzero_ps() }, min = _mm256_setzero_ps();
@@ -181,7 +183,7 @@ row_q4_k(const uint8_t *w, size_t n, const struct kv_few_token *x)
 			dot[g % 2] = _mm256_fmadd_ps(dot_codes(codes, bytes_at(q + g * KV_AVX2_BLOCK), one), _mm256_broadcast_ss(worth + place[g]), dot[g % 2]);
 		}
 	}
-	return kv_avx2_sum(_mm256_sub_ps(_mm256_add_ps(dot[0], dot[1]), min));
+	return _mm256_sub_ps(_mm256_add_ps(dot[0], dot[1]), min);
 }
 
 /* Codes of 128 values, from 0 on: number g of four, 32 each. low [2], high: the bytes they are made of. */
@@ -199,8 +201,8 @@ codes_q6_k(const __m256i low[2], __m256i high, int g)
  * Sixteen codes share a scale of eight bits: it goes into the products of sixteen bits (63 * 127 * 2 * 128 * 2 fits thirty-two). Codes stand for
  * code - 32: that much of the activations' sums is taken off, sixteen by sixteen.
  */
-static float
-row_q6_k(const uint8_t *w, size_t n, const struct kv_few_token *x)
+static inline __m256
+sums_q6_k(const uint8_t *w, size_t n, const struct kv_few_token *x)
 {
 	const __m128i apart = _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
 	__m256 dot = _mm256_setzero_ps();
@@ -229,7 +231,7 @@ row_q6_k(const uint8_t *w, size_t n, const struct kv_few_token *x)
 		super[0] = _mm256_fmadd_ps(off, _mm256_set1_ps(-32), _mm256_add_ps(super[0], super[1]));
 		dot = _mm256_fmadd_ps(super[0], _mm256_set1_ps(kv_avx2_half(w + 208)), dot);
 	}
-	return kv_avx2_sum(dot);
+	return dot;
 }
 
 /* Eight weights that are numbers: these need no eight-bit activations. */
@@ -255,47 +257,95 @@ eight_bf16(const uint8_t *w, size_t i)
 	return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16));
 }
 
-static inline __attribute__((always_inline)) float
-row_floats(const uint8_t *p, size_t n, const float *x, eight *load)
+static inline __attribute__((always_inline)) __m256
+sums_floats(const uint8_t *p, size_t n, const float *x, eight *load)
 {
 	__m256 sum[4] = { _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps() };
 
 	for (size_t i = 0; i < n * KV_AVX2_BLOCK; i += KV_AVX2_BLOCK)
 		for (size_t k = 0; k < 4; k++)
 			sum[k] = _mm256_fmadd_ps(load(p, i + 8 * k), _mm256_loadu_ps(x + i + 8 * k), sum[k]);
-	return kv_avx2_sum(_mm256_add_ps(_mm256_add_ps(sum[0], sum[1]), _mm256_add_ps(sum[2], sum[3])));
+	return _mm256_add_ps(_mm256_add_ps(sum[0], sum[1]), _mm256_add_ps(sum[2], sum[3]));
 }
 
-static float
-row_f32(const uint8_t *p, size_t n, const struct kv_few_token *x)
+static inline __m256
+sums_f32(const uint8_t *p, size_t n, const struct kv_few_token *x)
 {
-	return row_floats(p, n, x->x, eight_f32);
+	return sums_floats(p, n, x->x, eight_f32);
 }
 
-static float
-row_f16(const uint8_t *p, size_t n, const struct kv_few_token *x)
+static inline __m256
+sums_f16(const uint8_t *p, size_t n, const struct kv_few_token *x)
 {
-	return row_floats(p, n, x->x, eight_f16);
+	return sums_floats(p, n, x->x, eight_f16);
 }
 
-static float
-row_bf16(const uint8_t *p, size_t n, const struct kv_few_token *x)
+static inline __m256
+sums_bf16(const uint8_t *p, size_t n, const struct kv_few_token *x)
 {
-	return row_floats(p, n, x->x, eight_bf16);
+	return sums_floats(p, n, x->x, eight_bf16);
+}
+
+static void
+f32(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
+{
+	kv_avx2_few_rows(sums_f32, p, row_bytes, rows, n, x, out);
+}
+
+static void
+f16(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
+{
+	kv_avx2_few_rows(sums_f16, p, row_bytes, rows, n, x, out);
+}
+
+static void
+bf16(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
+{
+	kv_avx2_few_rows(sums_bf16, p, row_bytes, rows, n, x, out);
+}
+
+static void
+q4_0(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
+{
+	kv_avx2_few_rows(sums_q4_0, p, row_bytes, rows, n, x, out);
+}
+
+static void
+q4_1(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
+{
+	kv_avx2_few_rows(sums_q4_1, p, row_bytes, rows, n, x, out);
+}
+
+static void
+q8_0(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
+{
+	kv_avx2_few_rows(sums_q8_0, p, row_bytes, rows, n, x, out);
+}
+
+static void
+q4_k(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
+{
+	kv_avx2_few_rows(sums_q4_k, p, row_bytes, rows, n, x, out);
+}
+
+static void
+q6_k(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
+{
+	kv_avx2_few_rows(sums_q6_k, p, row_bytes, rows, n, x, out);
 }
 
 struct kv_few
 kv_avx2_few(uint32_t type)
 {
 	switch (type) {
-	case KV_W_F32: return (struct kv_few){ row_f32, 1 };
-	case KV_W_F16: return (struct kv_few){ row_f16, 1 };
-	case KV_W_BF16: return (struct kv_few){ row_bf16, 1 };
-	case KV_W_Q4_0: return (struct kv_few){ row_q4_0, 2 };
-	case KV_W_Q4_1: return (struct kv_few){ row_q4_1, 2 };
-	case KV_W_Q8_0: return (struct kv_few){ row_q8_0, 1 };
-	case KV_W_Q4_K: return (struct kv_few){ row_q4_k, 1 };
-	case KV_W_Q6_K: return (struct kv_few){ row_q6_k, 1 };
+	case KV_W_F32: return (struct kv_few){ f32, 1 };
+	case KV_W_F16: return (struct kv_few){ f16, 1 };
+	case KV_W_BF16: return (struct kv_few){ bf16, 1 };
+	case KV_W_Q4_0: return (struct kv_few){ q4_0, 2 };
+	case KV_W_Q4_1: return (struct kv_few){ q4_1, 2 };
+	case KV_W_Q8_0: return (struct kv_few){ q8_0, 1 };
+	case KV_W_Q4_K: return (struct kv_few){ q4_k, 1 };
+	case KV_W_Q6_K: return (struct kv_few){ q6_k, 1 };
 	default: return (struct kv_few){ NULL, 0 };
 	}
 }
@@ -303,7 +353,7 @@ kv_avx2_few(uint32_t type)
 struct few {
 	const struct kv_weight *w;
 	struct kv_few how;
-	struct kv_few_token token[KV_AVX2_GROUP];
+	struct kv_few_token token[KV_AVX2_FEW];
 	size_t m, rows;			/* in one item of work */
 	float *y;			/* [m][n_out] */
 	bool add;
@@ -317,18 +367,25 @@ few_rows(void *arg, size_t item, unsigned thread)
 	size_t first = item * f->rows, end = first + f->rows < w->n_out ? first + f->rows : w->n_out;
 
 	(void)thread;
-	for (size_t r = first; r < end; r++)
-		for (size_t t = 0; t < f->m; t++) {
-			float *y = f->y + t * w->n_out + r, sum = f->how.row(w->data + r * w->row_bytes, w->n_in / KV_AVX2_BLOCK, &f->token[t]);
+	for (size_t r = first; r < end; r += NEAR) {
+		size_t rows = end - r < NEAR ? end - r : NEAR;
 
-			*y = f->add ? *y + sum : sum;
+		for (size_t t = 0; t < f->m; t++) {
+			float out[NEAR], *y = f->y + t * w->n_out + r;
+
+			f->how.multiply(w->data + r * w->row_bytes, w->row_bytes, rows, w->n_in / KV_AVX2_BLOCK, &f->token[t], out);
+			for (size_t k = 0; k < rows; k++)
+				y[k] = f->add ? y[k] + out[k] : out[k];
 		}
+	}
 }
 
-/* Token t of a [n], in the order that `halves` blocks ask for. */
+/* Token t of a [groups of tokens][n], in the order that `halves` blocks ask for. */
 static void
 lay_out(const struct kv_avx2_act *a, size_t n, size_t t, size_t halves, struct kv_few_token *o)
 {
+	a += t / KV_AVX2_GROUP * n;
+	t %= KV_AVX2_GROUP;
 	for (size_t b = 0; b < n; b++) {
 		int8_t *first = o->q + b / halves * halves * KV_AVX2_BLOCK + b % halves * KV_AVX2_BLOCK / 2;
 

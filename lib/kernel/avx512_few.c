@@ -1,5 +1,5 @@
 /*
- * Products for one to four tokens at the level avx512, whose products of four are one instruction: four blocks of nibbles at a time, two of bytes.
+ * Products for a few tokens at the level avx512, whose products of four are one instruction: four blocks of nibbles at a time, two of bytes.
  * Types that are not here are multiplied as at the level avx2.
  */
 #include "kernel/ops.h"
@@ -71,18 +71,18 @@ add_nibbles(struct nibbles kind, const uint8_t *p, size_t blocks, const int8_t *
 	*dot = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_permutexvar_ps(scales, _mm512_castps256_ps512(worth)), *dot);
 }
 
-/* The sum of all products and, `lowest` times over, of the minima, which are every other lane. */
-static inline float
+/* All products and, `lowest` times over, the minima, which are every other lane. */
+static inline __m256
 total(__m512 dot, __m256 min, float lowest)
 {
 	__m256 low = _mm512_castps512_ps256(dot), high = _mm512_extractf32x8_ps(dot, 1);
 	__m256 m = _mm256_blend_ps(_mm256_setzero_ps(), _mm256_mul_ps(min, _mm256_set1_ps(lowest)), 0xaa);
 
-	return kv_avx2_sum(_mm256_add_ps(m, _mm256_add_ps(low, high)));
+	return _mm256_add_ps(m, _mm256_add_ps(low, high));
 }
 
-static inline __attribute__((always_inline)) float
-row_nibbles(struct nibbles kind, const uint8_t *p, size_t n, const struct kv_few_token *x)
+static inline __attribute__((always_inline)) __m256
+sums_nibbles(struct nibbles kind, const uint8_t *p, size_t n, const struct kv_few_token *x)
 {
 	__m512 dot = _mm512_setzero_ps();
 	__m256 min = _mm256_setzero_ps();
@@ -95,16 +95,16 @@ row_nibbles(struct nibbles kind, const uint8_t *p, size_t n, const struct kv_few
 	return total(dot, min, kind.codes == 2 ? -8 : 1);
 }
 
-static float
-row_q4_0(const uint8_t *p, size_t n, const struct kv_few_token *x)
+static inline __m256
+sums_q4_0(const uint8_t *p, size_t n, const struct kv_few_token *x)
 {
-	return row_nibbles((struct nibbles){ 18, 2 }, p, n, x);
+	return sums_nibbles((struct nibbles){ 18, 2 }, p, n, x);
 }
 
-static float
-row_q4_1(const uint8_t *p, size_t n, const struct kv_few_token *x)
+static inline __m256
+sums_q4_1(const uint8_t *p, size_t n, const struct kv_few_token *x)
 {
-	return row_nibbles((struct nibbles){ 20, 4 }, p, n, x);
+	return sums_nibbles((struct nibbles){ 20, 4 }, p, n, x);
 }
 
 /* Codes with a sign of two blocks as codes without: w = d (code - 128). w NULL: only one is left. */
@@ -123,8 +123,8 @@ add_bytes(const uint8_t *v, const uint8_t *w, const int8_t *q, const float *ds, 
 	*dot = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_permutexvar_ps(scales, _mm512_castps128_ps512(worth)), *dot);
 }
 
-static float
-row_q8_0(const uint8_t *p, size_t n, const struct kv_few_token *x)
+static inline __m256
+sums_q8_0(const uint8_t *p, size_t n, const struct kv_few_token *x)
 {
 	__m512 dot = _mm512_setzero_ps();
 	__m128 min = _mm_setzero_ps();
@@ -137,13 +137,31 @@ row_q8_0(const uint8_t *p, size_t n, const struct kv_few_token *x)
 	return total(dot, _mm256_set_m128(_mm_setzero_ps(), min), -128);
 }
 
+static void
+q4_0(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
+{
+	kv_avx2_few_rows(sums_q4_0, p, row_bytes, rows, n, x, out);
+}
+
+static void
+q4_1(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
+{
+	kv_avx2_few_rows(sums_q4_1, p, row_bytes, rows, n, x, out);
+}
+
+static void
+q8_0(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
+{
+	kv_avx2_few_rows(sums_q8_0, p, row_bytes, rows, n, x, out);
+}
+
 struct kv_few
 kv_avx512_few(uint32_t type)
 {
 	switch (type) {
-	case KV_W_Q4_0: return (struct kv_few){ row_q4_0, 4 };
-	case KV_W_Q4_1: return (struct kv_few){ row_q4_1, 4 };
-	case KV_W_Q8_0: return (struct kv_few){ row_q8_0, 1 };
+	case KV_W_Q4_0: return (struct kv_few){ q4_0, 4 };
+	case KV_W_Q4_1: return (struct kv_few){ q4_1, 4 };
+	case KV_W_Q8_0: return (struct kv_few){ q8_0, 1 };
 	default: return kv_avx2_few(type);
 	}
 }

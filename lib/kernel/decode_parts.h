@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "kernel/attend.h"
+#include "kernel/avx2.h"
 #include "kernel/simd.h"
 
 enum {
@@ -64,7 +65,7 @@ turn_pairs(kv_vec x, kv_vec z)
 KV_INLINE __m128
 four_sums(const kv_vec (*v)[HEADS], size_t h)
 {
-	__m256 u[KEYS], a;
+	__m256 u[KEYS];
 
 	for (size_t j = 0; j < KEYS; j++)
 #if defined __AVX512F__
@@ -72,8 +73,7 @@ four_sums(const kv_vec (*v)[HEADS], size_t h)
 #else
 		u[j] = v[j][h];
 #endif
-	a = _mm256_hadd_ps(_mm256_hadd_ps(u[0], u[1]), _mm256_hadd_ps(u[2], u[3]));
-	return _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+	return kv_avx2_four_sums(u);
 }
 
 /* KV_LANES codes that begin a byte. */
