@@ -10,7 +10,7 @@
 
 enum {
 	KV_AVX2_GROUP = 4, KV_AVX2_BLOCK = 32, KV_AVX2_ROWS = 16,
-	KV_AVX2_FEW = 8,	/* tokens that rows of weights are multiplied with as they stand: unpacking them into panels would take longer */
+	KV_AVX2_FEW = 6,	/* tokens that rows of weights are multiplied with as they stand: unpacking them into panels would take longer */
 };
 
 /*
@@ -155,15 +155,6 @@ kv_avx2_few_rows(kv_few_sums *sums, const uint8_t *p, size_t row_bytes, size_t r
 		v[r] = r < rows ? sums(p, n, x) : _mm256_setzero_ps();
 	_mm_storeu_ps(last, kv_avx2_four_sums(v));
 	memcpy(out, last, rows * sizeof *out);
-}
-
-static inline float
-kv_avx2_sum(__m256 v)
-{
-	__m128 a = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-
-	a = _mm_add_ps(a, _mm_movehl_ps(a, a));
-	return _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)));
 }
 
 static inline float

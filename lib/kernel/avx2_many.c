@@ -25,7 +25,7 @@ nibbles(const uint8_t *p)
 /* 32 codes of a row, from block b on, and what they are worth: d [2], for the first and the last sixteen of them. */
 typedef __m256i load(const uint8_t *row, size_t b, float *d, float *m);
 
-static __m256i
+static inline __attribute__((always_inline)) __m256i
 load_q4_0(const uint8_t *row, size_t b, float *d, float *m)
 {
 	const uint8_t *p = row + b * 18;
@@ -35,7 +35,7 @@ load_q4_0(const uint8_t *row, size_t b, float *d, float *m)
 	return nibbles(p + 2);
 }
 
-static __m256i
+static inline __attribute__((always_inline)) __m256i
 load_q4_1(const uint8_t *row, size_t b, float *d, float *m)
 {
 	const uint8_t *p = row + b * 20;
@@ -56,7 +56,7 @@ fifth_bits(const uint8_t *p)
 	return _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(x, bit), bit), _mm256_set1_epi8(16));
 }
 
-static __m256i
+static inline __attribute__((always_inline)) __m256i
 load_q5_0(const uint8_t *row, size_t b, float *d, float *m)
 {
 	const uint8_t *p = row + b * 22;
@@ -66,7 +66,7 @@ load_q5_0(const uint8_t *row, size_t b, float *d, float *m)
 	return _mm256_or_si256(nibbles(p + 6), fifth_bits(p + 2));
 }
 
-static __m256i
+static inline __attribute__((always_inline)) __m256i
 load_q5_1(const uint8_t *row, size_t b, float *d, float *m)
 {
 	const uint8_t *p = row + b * 24;
@@ -76,7 +76,7 @@ load_q5_1(const uint8_t *row, size_t b, float *d, float *m)
 	return _mm256_or_si256(nibbles(p + 8), fifth_bits(p + 4));
 }
 
-static __m256i
+static inline __attribute__((always_inline)) __m256i
 load_q8_0(const uint8_t *row, size_t b, float *d, float *m)
 {
 	const uint8_t *p = row + b * 34;
@@ -86,7 +86,7 @@ load_q8_0(const uint8_t *row, size_t b, float *d, float *m)
 	return _mm256_loadu_si256((const __m256i *)(const void *)(p + 2));
 }
 
-static __m256i
+static inline __attribute__((always_inline)) __m256i
 load_q4_k(const uint8_t *row, size_t b, float *d, float *m)
 {
 	const uint8_t *p = row + b / 8 * 144;
@@ -99,7 +99,7 @@ load_q4_k(const uint8_t *row, size_t b, float *d, float *m)
 	return _mm256_and_si256(b % 2 ? _mm256_srli_epi16(codes, 4) : codes, _mm256_set1_epi8(15));
 }
 
-static __m256i
+static inline __attribute__((always_inline)) __m256i
 load_q5_k(const uint8_t *row, size_t b, float *d, float *m)
 {
 	const uint8_t *p = row + b / 8 * 176;
@@ -129,7 +129,7 @@ codes_of_q6_k(const uint8_t *w, size_t g)
 	return _mm256_sub_epi8(_mm256_or_si256(l, h), _mm256_set1_epi8(32));
 }
 
-static __m256i
+static inline __attribute__((always_inline)) __m256i
 load_q6_k(const uint8_t *row, size_t b, float *d, float *m)
 {
 	const uint8_t *p = row + b / 8 * 210, *scale = p + 192 + b % 8 * 2;
@@ -138,22 +138,6 @@ load_q6_k(const uint8_t *row, size_t b, float *d, float *m)
 	d[1] = kv_avx2_half(p + 208) * (float)(int8_t)scale[1];
 	*m = 0;
 	return codes_of_q6_k(p, b % 8);
-}
-
-static load *
-load_of(uint32_t type)
-{
-	switch (type) {
-	case KV_W_Q4_0: return load_q4_0;
-	case KV_W_Q4_1: return load_q4_1;
-	case KV_W_Q5_0: return load_q5_0;
-	case KV_W_Q5_1: return load_q5_1;
-	case KV_W_Q8_0: return load_q8_0;
-	case KV_W_Q4_K: return load_q4_k;
-	case KV_W_Q5_K: return load_q5_k;
-	case KV_W_Q6_K: return load_q6_k;
-	default: return NULL;
-	}
 }
 
 enum kv_avx2_codes
@@ -168,21 +152,25 @@ kv_avx2_codes(uint32_t type)
 	}
 }
 
-void
-kv_avx2_unpack(const struct kv_weight *w, size_t first, size_t at, size_t n, struct kv_avx2_panel *o)
+static inline __attribute__((always_inline)) void
+unpack(load *from, const struct kv_weight *w, size_t first, size_t at, size_t n, struct kv_avx2_panel *o)
 {
-	load *from = load_of(w->type);
+	for (size_t half = 0; half < 2; half++) {
+		const uint8_t *row[8];
 
-	for (size_t b = 0; b < n; b++)
-		for (size_t half = 0; half < 2; half++) {
+		for (size_t i = 0; i < 8; i++) {
+			size_t r = first + 8 * half + i;
+
+			row[i] = w->data + (r < w->n_out ? r : w->n_out - 1) * w->row_bytes;
+		}
+		for (size_t b = 0; b < n; b++) {
 			__m256i r[8];
 
+#pragma GCC unroll 8
 			for (size_t i = 0; i < 8; i++) {
-				size_t row = first + 8 * half + i < w->n_out ? first + 8 * half + i : w->n_out - 1;
-
 				float d[2] = { 0 };
 
-				r[i] = from(w->data + row * w->row_bytes, at + b, d, &o[b].m[8 * half + i]);
+				r[i] = from(row[i], at + b, d, &o[b].m[8 * half + i]);
 				o[b].d[0][8 * half + i] = d[0];
 				o[b].d[1][8 * half + i] = d[1];
 			}
@@ -190,6 +178,23 @@ kv_avx2_unpack(const struct kv_weight *w, size_t first, size_t at, size_t n, str
 			for (size_t k = 0; k < STEPS; k++)
 				_mm256_store_si256((__m256i *)(void *)o[b].q[k][half], r[k]);
 		}
+	}
+}
+
+void
+kv_avx2_unpack(const struct kv_weight *w, size_t first, size_t at, size_t n, struct kv_avx2_panel *o)
+{
+	switch (w->type) {
+	case KV_W_Q4_0: unpack(load_q4_0, w, first, at, n, o); break;
+	case KV_W_Q4_1: unpack(load_q4_1, w, first, at, n, o); break;
+	case KV_W_Q5_0: unpack(load_q5_0, w, first, at, n, o); break;
+	case KV_W_Q5_1: unpack(load_q5_1, w, first, at, n, o); break;
+	case KV_W_Q8_0: unpack(load_q8_0, w, first, at, n, o); break;
+	case KV_W_Q4_K: unpack(load_q4_k, w, first, at, n, o); break;
+	case KV_W_Q5_K: unpack(load_q5_k, w, first, at, n, o); break;
+	case KV_W_Q6_K: unpack(load_q6_k, w, first, at, n, o); break;
+	default: break;	/* no type of kv_avx2_codes */
+	}
 }
 
 static inline __m256i
