@@ -9,7 +9,7 @@
 static bool
 matmul(struct kv_pool *pool, const struct kv_weight *w, const float *x, size_t m, float *y, bool add)
 {
-	return (m <= KV_AVX2_FEW ? kv_ops_avx512.matmul : kv_amx_matmul)(pool, w, x, m, y, add);
+	return (m <= KV_AVX2_GROUP ? kv_ops_avx512.matmul : kv_amx_matmul)(pool, w, x, m, y, add);
 }
 
 const struct kv_ops kv_ops_amx = KV_AVX2_OPS("amx", matmul, kv_amx_flash);
