@@ -163,5 +163,13 @@ kv_avx2_half(const uint8_t *p)
 	return _cvtsh_ss((unsigned short)(p[0] | p[1] << 8));
 }
 
+/* The multiplication of rows (struct kv_few) whose sums are sums_NAME. */
+#define KV_AVX2_FEW_ROWS(name) \
+	static void \
+	name(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out) \
+	{ \
+		kv_avx2_few_rows(sums_##name, p, row_bytes, rows, n, x, out); \
+	}
+
 #endif
 #endif

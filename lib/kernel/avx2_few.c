@@ -286,53 +286,14 @@ sums_bf16(const uint8_t *p, size_t n, const struct kv_few_token *x)
 	return sums_floats(p, n, x->x, eight_bf16);
 }
 
-static void
-f32(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
-{
-	kv_avx2_few_rows(sums_f32, p, row_bytes, rows, n, x, out);
-}
-
-static void
-f16(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
-{
-	kv_avx2_few_rows(sums_f16, p, row_bytes, rows, n, x, out);
-}
-
-static void
-bf16(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
-{
-	kv_avx2_few_rows(sums_bf16, p, row_bytes, rows, n, x, out);
-}
-
-static void
-q4_0(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
-{
-	kv_avx2_few_rows(sums_q4_0, p, row_bytes, rows, n, x, out);
-}
-
-static void
-q4_1(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
-{
-	kv_avx2_few_rows(sums_q4_1, p, row_bytes, rows, n, x, out);
-}
-
-static void
-q8_0(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
-{
-	kv_avx2_few_rows(sums_q8_0, p, row_bytes, rows, n, x, out);
-}
-
-static void
-q4_k(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
-{
-	kv_avx2_few_rows(sums_q4_k, p, row_bytes, rows, n, x, out);
-}
-
-static void
-q6_k(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
-{
-	kv_avx2_few_rows(sums_q6_k, p, row_bytes, rows, n, x, out);
-}
+KV_AVX2_FEW_ROWS(f32)
+KV_AVX2_FEW_ROWS(f16)
+KV_AVX2_FEW_ROWS(bf16)
+KV_AVX2_FEW_ROWS(q4_0)
+KV_AVX2_FEW_ROWS(q4_1)
+KV_AVX2_FEW_ROWS(q8_0)
+KV_AVX2_FEW_ROWS(q4_k)
+KV_AVX2_FEW_ROWS(q6_k)
 
 struct kv_few
 kv_avx2_few(uint32_t type)

@@ -137,23 +137,9 @@ sums_q8_0(const uint8_t *p, size_t n, const struct kv_few_token *x)
 	return total(dot, _mm256_set_m128(_mm_setzero_ps(), min), -128);
 }
 
-static void
-q4_0(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
-{
-	kv_avx2_few_rows(sums_q4_0, p, row_bytes, rows, n, x, out);
-}
-
-static void
-q4_1(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
-{
-	kv_avx2_few_rows(sums_q4_1, p, row_bytes, rows, n, x, out);
-}
-
-static void
-q8_0(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
-{
-	kv_avx2_few_rows(sums_q8_0, p, row_bytes, rows, n, x, out);
-}
+KV_AVX2_FEW_ROWS(q4_0)
+KV_AVX2_FEW_ROWS(q4_1)
+KV_AVX2_FEW_ROWS(q8_0)
 
 struct kv_few
 kv_avx512_few(uint32_t type)
