@@ -229,22 +229,24 @@ first_heads(const struct four *f, unsigned bits, bool neox, size_t heads, bool k
 	put(f, (const kv_vec (*)[HEADS])sum, heads);
 }
 
-/* Their scores for all heads. Vectors are whole, and each turns or does not. */
+/* Their scores for all heads, of codes at least three. Vectors are whole, and each turns or does not. */
 KV_INLINE void
 four_keys(struct four f, unsigned bits, bool neox, size_t heads)
 {
-	switch (heads) {
-	case 1: first_heads(&f, bits, neox, 1, false); return;
-	case 2: first_heads(&f, bits, neox, 2, false); return;
-#if defined __AVX512F__
-	case 3: first_heads(&f, bits, neox, 3, false); return;
-#endif
-	case HEADS: first_heads(&f, bits, neox, HEADS, false); return;
+	if (!bits && heads == 1) {
+		first_heads(&f, bits, neox, 1, false);
+	} else if (!bits && heads == 2) {
+		first_heads(&f, bits, neox, 2, false);
+	} else if (heads == 3) {
+		first_heads(&f, bits, neox, 3, false);
+	} else if (HEADS > 3 && !bits && heads == HEADS) {
+		first_heads(&f, bits, neox, HEADS, false);
+	} else {
+		first_heads(&f, bits, neox, HEADS, true);
+		f.q += HEADS * f.d;
+		f.s += HEADS * f.ld;
+		of_turned(f, heads - HEADS);
 	}
-	first_heads(&f, bits, neox, HEADS, true);
-	f.q += HEADS * f.d;
-	f.s += HEADS * f.ld;
-	of_turned(f, heads - HEADS);
 }
 
 #endif

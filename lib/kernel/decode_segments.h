@@ -266,11 +266,11 @@ get_ready(struct ready *r, const struct kv_attn *a, const struct kv_attn_list *l
 		r->in_vectors = 2 * r->pairs % KV_LANES == 0 || 2 * r->pairs == s->width;
 }
 
-/* Are rows whole vectors of codes, and of all channels? */
+/* Are rows whole vectors of codes, and of all channels? (Kernels for eight bits and for fewer heads would be as many again, for little.) */
 static bool
-in_whole(const struct ready *r)
+in_whole(const struct ready *r, size_t heads)
 {
-	return r->seg->dtype == CODES && !r->seg->channel && r->seg->width % KV_LANES == 0 && r->in_vectors;
+	return r->seg->dtype == CODES && r->seg->bits <= 4 && !r->seg->channel && r->seg->width % KV_LANES == 0 && r->in_vectors && heads >= 3;
 }
 
 static void
@@ -286,9 +286,7 @@ four_coded(const struct ready *r, struct four f, size_t j, size_t heads)
 	case 2: four_keys(f, 2, false, heads); break;
 	case 3: four_keys(f, 2, true, heads); break;
 	case 4: four_keys(f, 4, false, heads); break;
-	case 5: four_keys(f, 4, true, heads); break;
-	case 8: four_keys(f, 8, false, heads); break;
-	default: four_keys(f, 8, true, heads); break;
+	default: four_keys(f, 4, true, heads); break;
 	}
 }
 
@@ -313,7 +311,7 @@ segment_scores(const struct kv_attn *a, const struct kv_attn_list *l, const stru
 		if (r.angles)
 			fetch(r.angles + j * r.n_rot, KEYS * r.n_rot * sizeof *r.angles);
 		use_row(&r, j - seg->from);
-		if (whole && in_whole(&r) && j - seg->from + KEYS <= seg->group_end[r.group]) {
+		if (whole && in_whole(&r, heads) && j - seg->from + KEYS <= seg->group_end[r.group]) {
 			four_coded(&r, f, j - seg->from, heads);
 			continue;
 		}
