@@ -18,6 +18,7 @@ struct rig {
 	size_t n;			/* tokens of a run, in batches */
 	struct kv_observe see;
 	size_t depth;			/* entries that are there before */
+	bool bounds;			/* what is slower than it should be is marked */
 };
 
 static void
@@ -131,7 +132,7 @@ bench_decode(struct rig *r)
 		if (!r->depth) {
 			at_zero = token;
 			bench_print(&(struct figure){ "reading memory", STREAM / job[1].best * 1e-9, "GB/s", 0, NULL, 0, false });
-			bench_print(&(struct figure){ what, 1 / token, "tokens/s", rate, "of the bandwidth, for weights", 0.6, false });
+			bench_print(&(struct figure){ what, 1 / token, "tokens/s", rate, "of the bandwidth, for weights", r->bounds ? 0.6 : 0, false });
 		} else {
 			bench_print(&(struct figure){ what, 1 / token, "tokens/s", at_zero / token, "of that without", 0, false });
 		}
@@ -176,7 +177,7 @@ bench_observing(struct rig *r)
 
 	r->n = BATCH;
 	r->depth = 3584;
-	for (unsigned round = 0; round < 3; round++)
+	for (unsigned round = 0; round < 5; round++)
 		for (size_t i = 0; i < 3; i++) {
 			struct job job = { read_on, r, 0 };
 
@@ -186,14 +187,14 @@ bench_observing(struct rig *r)
 			best[i] = job.best < best[i] ? job.best : best[i];
 		}
 	for (size_t i = 0; i < 3; i++)
-		bench_print(&(struct figure){ kinds[i].what, best[i], "s", i ? best[i] / best[0] : 0, "times as long", kinds[i].bound, true });
+		bench_print(&(struct figure){ kinds[i].what, best[i], "s", i ? best[i] / best[0] : 0, "times as long", r->bounds ? kinds[i].bound : 0, true });
 	r->see = (struct kv_observe){ 0 };
 }
 
 void
 bench_model(const struct kv_ops *ops, const char *path, bool longest)
 {
-	struct rig r = { 0 };
+	struct rig r = { .bounds = strcmp(ops->level, "generic") };
 	struct kv_err err = { 0 };
 
 	must(kv_model_open(path, KVS_F16, &r.m, &err), &err);
