@@ -33,7 +33,7 @@ some_halves(const uint8_t *p, size_t n, const uint8_t *end)
 #endif
 }
 
-/* The same where fewer may be left before the rows end. */
+/* KV_LANES codes, of which fewer may be left before the rows end. */
 KV_INLINE kv_vec
 some_codes(const uint8_t *p, unsigned bits, const uint8_t *end)
 {

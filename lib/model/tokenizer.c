@@ -14,9 +14,9 @@ slot_of(const struct kv_tokenizer *t, uint64_t h, const void *text, size_t n)
 	size_t k = (size_t)h & t->mask;
 
 	for (; t->slot[k].id != KV_NO_TOKEN; k = (k + 1) & t->mask) {
-		const struct kv_str *s = &t->text[t->slot[k].id];
+		struct kv_str s = t->text[t->slot[k].id];
 
-		if (t->slot[k].tag == h >> 32 && s->n == n && !memcmp(s->p, text, n))
+		if (t->slot[k].tag == h >> 32 && s.n == n && !memcmp(s.p, text, n))
 			return &t->slot[k];
 	}
 	return &t->slot[k];
@@ -82,12 +82,10 @@ kv_tok_merge_add(struct kv_tokenizer *t, uint32_t rank)
 	const struct kv_tok_merge *m = &t->merge[rank];
 	size_t k = merge_slot(t, m->left, m->right);
 
-	for (; t->merge_slot[k]; k = (k + 1) & t->merge_mask) {
-		const struct kv_tok_merge *other = &t->merge[t->merge_slot[k] - 1];
-
-		if (other->left == m->left && other->right == m->right)
-			return;
-	}
+	if (kv_tok_merge_find(t, m->left, m->right) != KV_NO_TOKEN)
+		return;
+	while (t->merge_slot[k])
+		k = (k + 1) & t->merge_mask;
 	t->merge_slot[k] = rank + 1;
 }
 
