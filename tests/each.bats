@@ -323,8 +323,12 @@ state_is() {
 	RANDOM=5
 	prose 4000 >text
 	mkdir state
+	head -c 300 text >log
+	start=${EPOCHREALTIME/./}
+	watch >>answers
+	lasts=$((${EPOCHREALTIME/./} - start))	# µs
 	kills=0
-	for ((i = 0; i < 25; i++)); do
+	for ((i = 1; i < 25; i++)); do
 		# Bytes that end where they like; sometimes a new log, before the end of the old one was read.
 		[ $((i % 9)) -ne 8 ] || watch >>answers
 		tail -c +$((i * 300 + 1)) text | head -c 300 >>log
@@ -336,7 +340,7 @@ state_is() {
 		touch log
 		setsid "$BATS_TEST_DIRNAME/../examples/watch-log.sh" log question state >>answers 2>>errors &
 		pid=$!
-		sleep "$(awk -v r=$RANDOM 'BEGIN { print r / 65536 }')"
+		sleep "$(awk -v r=$RANDOM -v us=$lasts 'BEGIN { print r / 32768 * us * 2 / 1e6 }')"
 		kill -9 -- -$pid 2>/dev/null && kills=$((kills + 1))
 		wait $pid || :
 		flock state/lock true		# those that it ran are gone, too
