@@ -255,7 +255,7 @@ answer(void *arg, struct kv_cache *c, struct kv_err *err)
 	double begin, fed;
 	size_t n;
 
-	if ((rc = kv_session_fits(&d->session, c, true, d->tool.force, err)) != KV_OK || (rc = kv_session_tokenizer(&d->session, err)) != KV_OK)
+	if ((rc = kv_session_fits(&d->session, c, true, d->tool.force, err)) != KV_OK)
 		return rc;
 	d->gen.n_top = d->gen.n_top < c->geom.n_vocab ? d->gen.n_top : c->geom.n_vocab;
 	render.n_top = d->gen.n_top;
@@ -276,6 +276,7 @@ answer(void *arg, struct kv_cache *c, struct kv_err *err)
 	return d->save ? save(d, c, err) : KV_OK;
 }
 
+/* The model and its vocabulary come first: whoever writes the snapshot is still at it. */
 static enum kv_status
 work(struct decode *d, const char *path, struct kv_err *err)
 {
@@ -284,14 +285,14 @@ work(struct decode *d, const char *path, struct kv_err *err)
 
 	if ((rc = kv_out_open(d->tool.output, false, d->tool.force, &d->out, err)) != KV_OK ||
 	    (rc = kv_tool_input(&d->tool, path, &in, err)) != KV_OK ||
-	    (rc = kv_session_open(d->model, KVS_F16, d->precision, d->tool.pool, &d->session, err)) != KV_OK)
+	    (rc = kv_session_open(d->model, KVS_F16, d->precision, d->tool.pool, &d->session, err)) != KV_OK ||
+	    (rc = kv_session_tokenizer(&d->session, err)) != KV_OK)
 		goto out;
 	rc = kv_tool_map(&d->tool, in, answer, d, err);
 	if (rc == KV_OK && d->gen.each)
 		rc = kv_each_end(d->gen.each, err);
 out:
 	kv_in_close(in);
-	kv_session_close(&d->session);
 	return rc;
 }
 
@@ -315,6 +316,7 @@ main(int argc, char **argv)
 	if (rc != KV_OK && kv_each_status(d.gen.each))
 		status = kv_each_status(d.gen.each);
 	kv_each_free(d.gen.each);
+	kv_session_close(&d.session);
 	kv_args_end(&args);
 	kv_buf_free(&d.text);
 	free(d.stop);

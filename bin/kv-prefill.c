@@ -463,7 +463,6 @@ work(struct prefill *p, struct kv_out *out, struct kv_err *err)
 out:
 	kvs_writer_free(p->writer);
 	kv_in_close(in);
-	kv_session_close(&p->session);
 	kv_buf_free(&p->text);
 	return rc;
 }
@@ -492,6 +491,7 @@ main(int argc, char **argv)
 		status = kv_each_status(p.rounds.each) ? kv_each_status(p.rounds.each) : kv_each_status(p.rounds.twin_each);
 	kv_each_free(p.rounds.each);
 	kv_each_free(p.rounds.twin_each);
+	kv_session_close(&p.session);	/* takes milliseconds: whoever reads the output need not wait for it */
 	kv_buf_free(&p.probe_text);
 	kv_args_end(&args);
 	kv_tool_end(&p.tool);
