@@ -10,7 +10,9 @@
 
 enum {
 	KV_AVX2_GROUP = 4, KV_AVX2_BLOCK = 32, KV_AVX2_ROWS = 16,
-	KV_AVX2_FEW = 6,	/* tokens that rows of weights are multiplied with as they stand: unpacking them into panels would take longer */
+	KV_AVX2_FEW = 16,	/* at most so many tokens are few (struct kv_few) */
+	KV_FEW_TOGETHER = 4,	/* of them, that share the unpacking of a row */
+	KV_FEW_ROWS = 16,	/* rows that are still near for the next ones */
 };
 
 /*
@@ -49,20 +51,22 @@ struct kv_few_token {
 	const float *x;
 };
 
-/* Products of a row of n blocks with a token, in eight sums. */
-typedef __m256 kv_few_sums(const uint8_t *row, size_t n, const struct kv_few_token *x);
+/* Products of a row of n blocks with each of m tokens, in eight sums. Unpacked once for all of them; m is a constant where this is inlined. */
+typedef void kv_few_sums(const uint8_t *row, size_t n, const struct kv_few_token *x, size_t m, __m256 *out);
 
 /*
- * How a level multiplies the weights of a type with a token: rows of n blocks, row_bytes apart. With `halves` blocks, codes of four bits: in q the
- * first sixteen activations of so many blocks stand together, then their second sixteen, as the low nibbles of those blocks and their high ones do.
+ * How a level multiplies the weights of a type with a few tokens, at most `most` of them: for more, unpacking into panels pays. Up to KV_FEW_ROWS
+ * rows of n blocks, row_bytes apart. With `halves` blocks, codes of four bits: in q the first sixteen activations of so many blocks stand
+ * together, then their second sixteen, as the low nibbles of those blocks and their high ones do.
  */
 struct kv_few {
-	void (*multiply)(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out);	/* NULL: there is none */
-	size_t halves;
+	void (*multiply)(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, size_t m,
+		float out[][KV_FEW_ROWS]);	/* NULL: there is none */
+	size_t halves, most;
 };
 struct kv_few kv_avx2_few(uint32_t type);
 struct kv_few kv_avx512_few(uint32_t type);
-/* Products of up to KV_AVX2_FEW tokens, of quantised activations with codes or of x with numbers (then a may be NULL). */
+/* Products of few tokens, of quantised activations with codes or of x with numbers (then a may be NULL). */
 bool kv_avx2_multiply_few(struct kv_pool *pool, struct kv_few how, const struct kv_weight *w, const struct kv_avx2_act *a, const float *x, size_t m,
 	float *y, bool add);
 
@@ -137,24 +141,19 @@ kv_avx2_four_sums(const __m256 v[4])
 	return _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
 }
 
-/* Four rows at a time; a row's sum is the same wherever it stands among them. */
+/* Four rows at a time; a row's sum is the same wherever it stands among them, and a token's with whomever it comes. */
 static inline __attribute__((always_inline)) void
-kv_avx2_few_rows(kv_few_sums *sums, const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out)
+kv_avx2_few_rows(kv_few_sums *sums, const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, size_t m,
+	float out[][KV_FEW_ROWS])
 {
-	float last[4];
-	__m256 v[4];
+	for (size_t first = 0; first < rows; first += 4) {
+		__m256 v[4][KV_FEW_TOGETHER] = { { _mm256_setzero_ps() } };
 
-	for (; rows >= 4; rows -= 4, out += 4) {
-		for (size_t r = 0; r < 4; r++, p += row_bytes)
-			v[r] = sums(p, n, x);
-		_mm_storeu_ps(out, kv_avx2_four_sums(v));
+		for (size_t r = 0; r < 4 && first + r < rows; r++, p += row_bytes)
+			sums(p, n, x, m, v[r]);
+		for (size_t t = 0; t < m; t++)
+			_mm_storeu_ps(out[t] + first, kv_avx2_four_sums((__m256[4]){ v[0][t], v[1][t], v[2][t], v[3][t] }));
 	}
-	if (!rows)
-		return;
-	for (size_t r = 0; r < 4; r++, p += row_bytes)
-		v[r] = r < rows ? sums(p, n, x) : _mm256_setzero_ps();
-	_mm_storeu_ps(last, kv_avx2_four_sums(v));
-	memcpy(out, last, rows * sizeof *out);
 }
 
 static inline float
@@ -163,12 +162,18 @@ kv_avx2_half(const uint8_t *p)
 	return _cvtsh_ss((unsigned short)(p[0] | p[1] << 8));
 }
 
-/* The multiplication of rows (struct kv_few) whose sums are sums_NAME. */
-#define KV_AVX2_FEW_ROWS(name) \
+/* The multiplication (struct kv_few) whose sums are sums_NAME, `together` tokens at a time: 2 or KV_FEW_TOGETHER. */
+#define KV_AVX2_FEW_ROWS(name, together) \
 	static void \
-	name(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, float *out) \
+	name(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, size_t m, float out[][KV_FEW_ROWS]) \
 	{ \
-		kv_avx2_few_rows(sums_##name, p, row_bytes, rows, n, x, out); \
+		size_t t = 0; \
+		for (; t + together <= m; t += together) \
+			kv_avx2_few_rows(sums_##name, p, row_bytes, rows, n, x + t, together, out + t); \
+		for (; together > 2 && t + 2 <= m; t += 2) \
+			kv_avx2_few_rows(sums_##name, p, row_bytes, rows, n, x + t, 2, out + t); \
+		for (; t < m; t++) \
+			kv_avx2_few_rows(sums_##name, p, row_bytes, rows, n, x + t, 1, out + t); \
 	}
 
 #endif

@@ -102,20 +102,20 @@ kv_avx2_matmul_with(const struct kv_avx2_products *how, struct kv_pool *pool, co
 	float *y, bool add)
 {
 	size_t blocks = w->n_in / KV_AVX2_BLOCK;
-	struct kv_few few = m <= KV_AVX2_FEW ? how->few(w->type) : (struct kv_few){ NULL, 0 };
-	bool numbers = kv_wtype_info(w->type)->values == 1, done = true;
+	struct kv_few few = how->few(w->type);
+	bool numbers = kv_wtype_info(w->type)->values == 1, is_few = few.multiply && m <= few.most, done = true;
 	struct kv_avx2_act *a;
 
-	if (numbers && m > KV_AVX2_FEW)
+	if (numbers && !is_few)
 		return how->floats(pool, w, x, m, y, add);
-	if (w->n_in % KV_AVX2_BLOCK || !(few.multiply || kv_avx2_codes(w->type) != KV_AVX2_NONE))
+	if (w->n_in % KV_AVX2_BLOCK || !(is_few || kv_avx2_codes(w->type) != KV_AVX2_NONE))
 		return kv_generic_matmul(pool, w, x, m, y, add);
 	if (numbers)
 		return kv_avx2_multiply_few(pool, few, w, NULL, x, m, y, add);
 	if (!(a = kv_block_new((m + KV_AVX2_GROUP - 1) / KV_AVX2_GROUP, blocks * sizeof *a)))
 		return false;
 	kv_avx2_quantise(pool, x, m, blocks, a);
-	if (few.multiply)
+	if (is_few)
 		done = kv_avx2_multiply_few(pool, few, w, a, x, m, y, add);
 	else
 		done = by_panels(how->codes, pool, (struct kv_avx2_batch){ w, a, m, y, add, NULL });

@@ -275,7 +275,7 @@ static const uint32_t types[] = { KV_W_Q4_0, KV_W_Q4_1, KV_W_Q8_0, KV_W_Q4_K, KV
 static void
 test_products(const struct kv_ops *ops, struct kv_pool *pool)
 {
-	static const size_t batch[] = { 1, 2, 3, 4, 5, 7, 8, 9, 33, 65 }, outs[] = { 1, 2, 15, 16, 17, 31, 33, 65 };
+	static const size_t batch[] = { 1, 2, 3, 4, 5, 7, 8, 10, 11, 33, 65 }, outs[] = { 1, 2, 15, 16, 17, 31, 33, 65 };
 
 	for (size_t k = 0; k < sizeof types / sizeof *types; k++) {
 		size_t n_in = kv_wtype_info(types[k])->values == 256 ? 256 : 96;
