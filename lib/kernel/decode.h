@@ -18,7 +18,7 @@ plain_scores(const struct kv_attn *a, const struct kv_attn_list *l, const uint16
 	float *rows, float *s, size_t ld)
 {
 	size_t n_rot = l->angles ? a->n_rot : 0, j = v.from;
-	struct four f = { .k = (const uint8_t *)k, .row_bytes = a->d_k * sizeof *k, .d = a->d_k, .n_rot = n_rot, .turned = rows, .q = q,
+	struct four f = { .k = (const uint8_t *)k, .row_bytes = a->d_k * sizeof *k, .cs_step = n_rot, .d = a->d_k, .n_rot = n_rot, .turned = rows, .q = q,
 		.scale = a->scale, .s = s, .ld = ld };
 
 	for (; j + KEYS <= v.to; j += KEYS, f.k += KEYS * f.row_bytes, f.s += KEYS) {
@@ -28,9 +28,9 @@ plain_scores(const struct kv_attn *a, const struct kv_attn_list *l, const uint16
 			fetch(f.cs, KEYS * n_rot * sizeof *f.cs);
 		}
 		if (a->neox)
-			four_keys(f, 0, true, heads);
+			four_keys(f, 0, HALVES, heads);
 		else
-			four_keys(f, 0, false, heads);
+			four_keys(f, 0, NEIGHBOURS, heads);
 	}
 	if (j < v.to)
 		kv_attn_generic.scores(a, l, (struct kv_span){ j, v.to }, q, heads, rows, f.s, ld);

@@ -37,18 +37,29 @@ fetch(const void *p, size_t n)
 		_mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T0);
 }
 
-/* KV_LANES cosines, and as many sines, from their pairs. */
+/* The first and the second numbers of KV_LANES pairs, in the order that is cheapest: with eight lanes that of pairs 0 1 4 5 2 3 6 7. */
 KV_INLINE void
-split(kv_vec y, kv_vec z, kv_vec *c, kv_vec *s)
+take_apart(kv_vec y, kv_vec z, kv_vec *first, kv_vec *second)
 {
 #if defined __AVX512F__
 	const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
 
-	*c = _mm512_permutex2var_ps(y, even, z);
-	*s = _mm512_permutex2var_ps(y, _mm512_add_epi32(even, _mm512_set1_epi32(1)), z);
+	*first = _mm512_permutex2var_ps(y, even, z);
+	*second = _mm512_permutex2var_ps(y, _mm512_add_epi32(even, _mm512_set1_epi32(1)), z);
 #else
-	*c = _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps(y, z, 0x88)), 0xd8));
-	*s = _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps(y, z, 0xdd)), 0xd8));
+	*first = _mm256_shuffle_ps(y, z, 0x88);
+	*second = _mm256_shuffle_ps(y, z, 0xdd);
+#endif
+}
+
+/* The same in order: KV_LANES cosines, and as many sines. */
+KV_INLINE void
+split(kv_vec y, kv_vec z, kv_vec *c, kv_vec *s)
+{
+	take_apart(y, z, c, s);
+#if !defined __AVX512F__
+	*c = _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(*c), 0xd8));
+	*s = _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(*s), 0xd8));
 #endif
 }
 
@@ -116,12 +127,55 @@ codes(const uint8_t *p, unsigned bits)
 #endif
 }
 
+/* As many pairs of codes, of four bits or two, as take_apart gives them. */
+KV_INLINE void
+code_pairs(const uint8_t *p, unsigned bits, kv_vec *first, kv_vec *second)
+{
+#if defined __AVX512F__
+	const __m512 number = bits == 4 ? _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+		: _mm512_setr_ps(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
+	__m512i x;
+	int64_t eight;
+
+	if (bits == 4) {
+		x = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+	} else {
+		memcpy(&eight, p, sizeof eight);
+		x = _mm512_multishift_epi64_epi8(_mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60), _mm512_set1_epi64(eight));
+	}
+	*first = _mm512_permutexvar_ps(x, number);
+	*second = _mm512_permutexvar_ps(_mm512_srli_epi32(x, bits), number);
+#else
+	const __m256i mask = _mm256_set1_epi32((1 << bits) - 1);
+	uint32_t four;
+	__m256i x;
+
+	if (bits == 4) {
+		__m128i eight = _mm_loadl_epi64((const __m128i *)(const void *)p);
+
+		x = _mm256_cvtepu8_epi32(_mm_shuffle_epi8(eight, _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, -1, -1, -1, -1, -1, -1, -1, -1)));
+	} else {
+		memcpy(&four, p, sizeof four);
+		x = _mm256_srlv_epi32(_mm256_set1_epi32((int)four), _mm256_setr_epi32(0, 4, 16, 20, 8, 12, 24, 28));
+	}
+	*first = _mm256_cvtepi32_ps(_mm256_and_si256(x, mask));
+	*second = _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(x, (int)bits), mask));
+#endif
+}
+
+/*
+ * Which channels make a pair: neighbours; those n_rot / 2 apart; or neighbours again, all that turn having been taken apart in q, step and min:
+ * the first ones of KV_LANES pairs, then their second ones. (Codes come apart by themselves.)
+ */
+enum pairs { NEIGHBOURS, HALVES, PARTED };
+
 /* Four keys in hand, and the heads whose scores s [heads][ld] = scale times q [heads][d] times keys are wanted. */
 struct four {
 	const uint8_t *k;	/* KEYS rows of d columns, in f16 or codes … */
 	size_t row_bytes;	/* … so far apart */
 	const float *step, *min;	/* [d] of codes: x = code * step + min */
-	const float *cs;	/* [KEYS][n_rot/2][2] */
+	const float *cs;	/* [n_rot/2][2] of each … */
+	size_t cs_step;		/* … so far apart */
 	size_t d, n_rot;
 	float *turned;		/* [KEYS][d] once they are turned */
 	const float *q;
@@ -185,43 +239,63 @@ of_turned(struct four f, size_t heads)
 		}
 }
 
-/* Columns i … of key j, turned: x, and those half of n_rot further on: y. */
+/* Columns of KV_LANES pairs of key j, from pair i on, as they are: the first ones, and the second ones. */
 KV_INLINE void
-turn_halves(const struct four *f, unsigned bits, size_t j, size_t i, kv_vec *x, kv_vec *y)
+pair_columns(const struct four *f, unsigned bits, enum pairs pairs, size_t j, size_t i, kv_vec *a, kv_vec *b)
 {
-	const float *cs = f->cs + j * f->n_rot;
-	kv_vec a = key_columns(f, bits, j, i), b = key_columns(f, bits, j, f->n_rot / 2 + i), c, s;
+	if (pairs == HALVES) {
+		*a = key_columns(f, bits, j, i);
+		*b = key_columns(f, bits, j, f->n_rot / 2 + i);
+		return;
+	}
+	code_pairs(f->k + j * f->row_bytes + 2 * i * bits / 8, bits, a, b);
+	*a = kv_fma(*a, kv_load(f->step + 2 * i), kv_load(f->min + 2 * i));
+	*b = kv_fma(*b, kv_load(f->step + 2 * i + KV_LANES), kv_load(f->min + 2 * i + KV_LANES));
+}
 
-	split(kv_load(cs + 2 * i), kv_load(cs + 2 * i + KV_LANES), &c, &s);
+/* The same, turned. */
+KV_INLINE void
+turned_columns(const struct four *f, unsigned bits, enum pairs pairs, size_t j, size_t i, kv_vec *x, kv_vec *y)
+{
+	const float *cs = f->cs + j * f->cs_step + 2 * i;
+	kv_vec a, b, c, s;
+
+	pair_columns(f, bits, pairs, j, i, &a, &b);
+	if (pairs == HALVES)
+		split(kv_load(cs), kv_load(cs + KV_LANES), &c, &s);
+	else
+		take_apart(kv_load(cs), kv_load(cs + KV_LANES), &c, &s);
 	*x = KV_SIMD(fmsub_ps)(a, c, b * s);
 	*y = kv_fma(a, s, b * c);
 }
 
 /* Of the first heads; keep: there are more, for whom the turned keys are kept. */
 KV_INLINE void
-first_heads(const struct four *f, unsigned bits, bool neox, size_t heads, bool keep)
+first_heads(const struct four *f, unsigned bits, enum pairs pairs, size_t heads, bool keep)
 {
-	size_t d = f->d, half = f->n_rot / 2;
+	size_t d = f->d, half = f->n_rot / 2, second = pairs == HALVES ? half : KV_LANES;
 	kv_vec sum[KEYS][HEADS], x, y;
 
 	for (size_t j = 0; j < KEYS; j++)
 		for (size_t h = 0; h < heads; h++)
 			sum[j][h] = kv_splat(0);
-	for (size_t i = 0; neox && i < half; i += KV_LANES)
+	for (size_t i = 0; pairs != NEIGHBOURS && i < half; i += KV_LANES)
 		for (size_t j = 0; j < KEYS; j++) {
-			turn_halves(f, bits, j, i, &x, &y);
-			take(x, f->q + i, d, heads, sum[j]);
-			take(y, f->q + half + i, d, heads, sum[j]);
+			size_t at = pairs == HALVES ? i : 2 * i;
+
+			turned_columns(f, bits, pairs, j, i, &x, &y);
+			take(x, f->q + at, d, heads, sum[j]);
+			take(y, f->q + at + second, d, heads, sum[j]);
 			if (keep) {
-				kv_store(f->turned + j * d + i, x);
-				kv_store(f->turned + j * d + half + i, y);
+				kv_store(f->turned + j * d + at, x);
+				kv_store(f->turned + j * d + at + second, y);
 			}
 		}
-	for (size_t i = neox ? f->n_rot : 0; i < d; i += KV_LANES)
+	for (size_t i = pairs == NEIGHBOURS ? 0 : f->n_rot; i < d; i += KV_LANES)
 		for (size_t j = 0; j < KEYS; j++) {
 			x = key_columns(f, bits, j, i);
 			if (i < f->n_rot)
-				x = turn_pairs(x, kv_load(f->cs + j * f->n_rot + i));
+				x = turn_pairs(x, kv_load(f->cs + j * f->cs_step + i));
 			take(x, f->q + i, d, heads, sum[j]);
 			if (keep)
 				kv_store(f->turned + j * d + i, x);
@@ -229,20 +303,20 @@ first_heads(const struct four *f, unsigned bits, bool neox, size_t heads, bool k
 	put(f, (const kv_vec (*)[HEADS])sum, heads);
 }
 
-/* Their scores for all heads, of codes at least three. Vectors are whole, and each turns or does not. */
+/* Their scores for all heads, of codes at least three, and not NEIGHBOURS. Vectors are whole, and each turns or does not. */
 KV_INLINE void
-four_keys(struct four f, unsigned bits, bool neox, size_t heads)
+four_keys(struct four f, unsigned bits, enum pairs pairs, size_t heads)
 {
 	if (!bits && heads == 1) {
-		first_heads(&f, bits, neox, 1, false);
+		first_heads(&f, bits, pairs, 1, false);
 	} else if (!bits && heads == 2) {
-		first_heads(&f, bits, neox, 2, false);
+		first_heads(&f, bits, pairs, 2, false);
 	} else if (heads == 3) {
-		first_heads(&f, bits, neox, 3, false);
+		first_heads(&f, bits, pairs, 3, false);
 	} else if (HEADS > 3 && !bits && heads == HEADS) {
-		first_heads(&f, bits, neox, HEADS, false);
+		first_heads(&f, bits, pairs, HEADS, false);
 	} else {
-		first_heads(&f, bits, neox, HEADS, true);
+		first_heads(&f, bits, pairs, HEADS, true);
 		f.q += HEADS * f.d;
 		f.s += HEADS * f.ld;
 		of_turned(f, heads - HEADS);

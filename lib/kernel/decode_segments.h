@@ -52,6 +52,7 @@ struct ready {
 	const float *angles;	/* of the list's first entry; NULL: these keys do not turn */
 	size_t n_rot, pairs;	/* pairs that these keys have */
 	bool neox, in_vectors;	/* in_vectors: pairs fill whole vectors, or none */
+	bool whole, parted;	/* there is a kernel for four rows of codes; it wants q, scale and min PARTED */
 	size_t padded;
 	float *q;		/* [heads][padded] the columns that the keys have */
 	float *keys;		/* [KEYS][padded] */
@@ -70,7 +71,21 @@ get_scales(unsigned dtype, const uint8_t *p, size_t at, size_t n, float *out)
 		_mm_prefetch((const char *)p + 2 * (at + i + n), _MM_HINT_T0);	/* those that come next */
 		kv_store(out + i, widen((const uint16_t *)(const void *)(p + 2 * (at + i))));
 	}
-	kv_attn_numbers(dtype, p, at + i, n - i, out + i);
+	if (i < n)
+		kv_attn_numbers(dtype, p, at + i, n - i, out + i);
+}
+
+/* The columns that turn come apart. */
+static void
+part(const struct ready *r, float *x)
+{
+	for (size_t i = 0; r->parted && i < r->n_rot; i += 2 * KV_LANES) {
+		kv_vec first, second;
+
+		take_apart(kv_load(x + i), kv_load(x + i + KV_LANES), &first, &second);
+		kv_store(x + i, first);
+		kv_store(x + i + KV_LANES, second);
+	}
 }
 
 /* Makes the group of row j ready, one row being asked for after the other. */
@@ -84,6 +99,8 @@ use_row(struct ready *r, size_t j)
 	r->group = r->group == SIZE_MAX ? kv_attn_group(s, j) : r->group + 1;
 	get_scales(s->scale_dtype, s->scales, r->group * s->width, s->width, r->scale);
 	get_scales(s->scale_dtype, s->minima, r->group * s->width, s->width, r->min);
+	part(r, r->scale);
+	part(r, r->min);
 }
 
 KV_INLINE __m256
@@ -238,6 +255,21 @@ find_pairs(struct ready *r, uint16_t *pair)
 	r->pair = pair;
 }
 
+/* Are rows whole vectors of codes, and of all channels? (Kernels for eight bits and for fewer heads would be as many again, for little.) */
+static void
+find_kernel(struct ready *r, size_t heads)
+{
+	const struct kv_attn_segment *s = r->seg;
+
+	if (r->neox || !r->pair)
+		r->in_vectors = 2 * r->pairs % (r->neox ? 2 * KV_LANES : KV_LANES) == 0;
+	else
+		r->in_vectors = 2 * r->pairs % KV_LANES == 0 || 2 * r->pairs == s->width;
+	r->whole = s->dtype == CODES && s->bits <= 4 && !s->channel && s->width % KV_LANES == 0 && r->in_vectors && heads >= 3 &&
+		(r->neox || r->n_rot % (2 * KV_LANES) == 0);
+	r->parted = r->whole && r->angles && !r->neox;
+}
+
 /* Lays everything out in scratch space of heads + KEYS + 3 padded rows. */
 static void
 get_ready(struct ready *r, const struct kv_attn *a, const struct kv_attn_list *l, const float *q, size_t heads, float *scratch)
@@ -251,42 +283,40 @@ get_ready(struct ready *r, const struct kv_attn *a, const struct kv_attn_list *l
 	r->scale = r->keys + KEYS * r->padded;
 	r->min = r->scale + r->padded;
 	memset(scratch, 0, (heads + KEYS + 3) * r->padded * sizeof *scratch);
-	for (size_t h = 0; h < heads; h++)
-		for (size_t i = 0; i < s->width; i++)
-			r->q[h * r->padded + i] = q[h * a->d_k + (s->channel ? s->channel[i] : i)];
 	if (!s->turned && l->angles) {
 		r->angles = l->angles;
 		r->n_rot = a->n_rot;
 		r->neox = a->neox;
 		find_pairs(r, (uint16_t *)(void *)(r->min + r->padded));
 	}
-	if (r->neox || !r->pair)
-		r->in_vectors = 2 * r->pairs % (r->neox ? 2 * KV_LANES : KV_LANES) == 0;
-	else
-		r->in_vectors = 2 * r->pairs % KV_LANES == 0 || 2 * r->pairs == s->width;
+	find_kernel(r, heads);
+	for (size_t h = 0; h < heads; h++, q += a->d_k) {
+		float *to = r->q + h * r->padded;
+
+		for (size_t i = 0; s->channel && i < s->width; i++)
+			to[i] = q[s->channel[i]];
+		if (!s->channel)
+			memcpy(to, q, s->width * sizeof *to);
+		part(r, to);
+	}
 }
 
-/* Are rows whole vectors of codes, and of all channels? (Kernels for eight bits and for fewer heads would be as many again, for little.) */
-static bool
-in_whole(const struct ready *r, size_t heads)
-{
-	return r->seg->dtype == CODES && r->seg->bits <= 4 && !r->seg->channel && r->seg->width % KV_LANES == 0 && r->in_vectors && heads >= 3;
-}
-
+/* Four rows of a group, or with `one` row j four times. */
 static void
-four_coded(const struct ready *r, struct four f, size_t j, size_t heads)
+four_coded(const struct ready *r, struct four f, size_t j, bool one, size_t heads)
 {
 	f.k = r->seg->data + j * r->seg->row_bytes;
-	f.row_bytes = r->seg->row_bytes;
+	f.row_bytes = one ? 0 : r->seg->row_bytes;
 	f.step = r->scale;
 	f.min = r->min;
 	f.n_rot = r->angles ? r->n_rot : 0;
 	f.cs = r->angles ? r->angles + (r->seg->from + j) * r->n_rot : NULL;
-	switch (r->seg->bits + r->neox) {
-	case 2: four_keys(f, 2, false, heads); break;
-	case 3: four_keys(f, 2, true, heads); break;
-	case 4: four_keys(f, 4, false, heads); break;
-	default: four_keys(f, 4, true, heads); break;
+	f.cs_step = one ? 0 : f.n_rot;
+	switch (r->seg->bits + r->parted) {
+	case 2: four_keys(f, 2, HALVES, heads); break;
+	case 3: four_keys(f, 2, PARTED, heads); break;
+	case 4: four_keys(f, 4, HALVES, heads); break;
+	default: four_keys(f, 4, PARTED, heads); break;
 	}
 }
 
@@ -303,22 +333,29 @@ segment_scores(const struct kv_attn *a, const struct kv_attn_list *l, const stru
 		return false;
 	get_ready(&r, a, l, q, heads, rows);
 	for (size_t j = v.from, n; j < v.to; j += n, s += n) {
-		bool whole = v.to - j >= KEYS;
-		struct four f = { .d = r.padded, .turned = r.keys, .q = r.q, .scale = a->scale, .s = whole ? s : few, .ld = whole ? ld : KEYS };
+		size_t row = j - seg->from;
+		bool four = v.to - j >= KEYS;
+		struct four f = { .d = r.padded, .turned = r.keys, .q = r.q, .scale = a->scale };
 
-		n = whole ? KEYS : v.to - j;
-		fetch(seg->data + (j - seg->from) * seg->row_bytes, KEYS * seg->row_bytes);
+		fetch(seg->data + row * seg->row_bytes, KEYS * seg->row_bytes);
 		if (r.angles)
 			fetch(r.angles + j * r.n_rot, KEYS * r.n_rot * sizeof *r.angles);
-		use_row(&r, j - seg->from);
-		if (whole && in_whole(&r, heads) && j - seg->from + KEYS <= seg->group_end[r.group]) {
-			four_coded(&r, f, j - seg->from, heads);
-			continue;
+		use_row(&r, row);
+		n = four ? KEYS : v.to - j;
+		if (r.whole && !(four && row + KEYS <= seg->group_end[r.group])) {
+			n = 1;
+			four = false;
 		}
-		for (size_t i = 0; i < n; i++)
-			unpack_row(&r, j + i - seg->from, r.keys + i * r.padded);
-		of_turned(f, heads);
-		for (size_t h = 0; !whole && h < heads; h++)
+		f.s = four ? s : few;
+		f.ld = four ? ld : KEYS;
+		if (r.whole) {
+			four_coded(&r, f, row, !four, heads);
+		} else {
+			for (size_t i = 0; i < n; i++)
+				unpack_row(&r, row + i, r.keys + i * r.padded);
+			of_turned(f, heads);
+		}
+		for (size_t h = 0; !four && h < heads; h++)
 			memcpy(s + h * ld, few + h * KEYS, n * sizeof *s);
 	}
 	return true;
