@@ -1,6 +1,7 @@
 /*
  * Attention of a batch with vectors: six rows of a tile at a time against a block of keys. Their scores, which become weights, fit the
- * nearest cache; keys come in panels [d_k][PANEL], values as rows, so that both products are one kernel. For files of a level alone.
+ * nearest cache; keys come in panels, values as rows. How keys are packed and scored is the level's; in f32, as here, they are [d_k][PANEL], so
+ * that both products are one kernel. For files of a level alone.
  */
 #ifndef KV_KERNEL_FLASH_H
 #define KV_KERNEL_FLASH_H
@@ -86,53 +87,90 @@ rows_see(const struct kv_attn_group *g, const struct kv_attn_tile *t, struct kv_
 	return s;
 }
 
-/* Rows r … of a tile against entries [lo, hi) of a block, lo the first of a panel. */
+/* One panel of keys, rows [PANEL][d_k], is packed to g->k from the at-th on. */
+typedef void pack_panel(const struct kv_attn_group *g, float *rows, size_t at);
+/* s [ROWS] LD apart: scores of rows q of a tile with whole panels, those of the keys [from, to) that are packed. */
+typedef void score_rows(const struct kv_attn_group *g, const float *q, size_t from, size_t to, float *s);
+
 static void
-attend_rows(const struct kv_attn_group *g, struct kv_attn_tile *t, struct kv_attn_block x, size_t r, size_t lo, size_t hi)
+pack_f32(const struct kv_attn_group *g, float *rows, size_t at)
+{
+	kv_transpose(rows, g->a->d_k, g->a->d_k, g->k + at * g->a->d_k);
+}
+
+static void
+score_f32(const struct kv_attn_group *g, const float *q, size_t from, size_t to, float *s)
+{
+	size_t d = g->a->d_k;
+
+	for (size_t j = from; j < to; j += PANEL)
+		kv_multiply(q, d, g->k + j * d, PANEL, d, NULL, s + j - from, LD, PANEL);
+}
+
+/* Rows r … of a tile against entries [lo, hi) of a block, lo the first of a panel. */
+KV_INLINE void
+attend_rows(const struct kv_attn_group *g, struct kv_attn_tile *t, struct kv_attn_block x, size_t r, size_t lo, size_t hi, score_rows *score)
 {
 	const struct kv_attn *a = g->a;
 	size_t rank = x.at - g->all.from, d_v = (a->d_v + KV_LANES - 1) / KV_LANES * KV_LANES, end = (hi + PANEL - 1) / PANEL * PANEL;
 	float *s = t->s + (x.b % t->blocks * t->rows + r) * LD, by[ROWS];
 
-	for (size_t j = lo; j < hi; j += PANEL)
-		kv_multiply(t->q + r * a->d_k, a->d_k, g->k + (rank + j) * a->d_k, PANEL, a->d_k, NULL, s + j, LD, PANEL);
+	score(g, t->q + r * a->d_k, rank + lo, rank + end, s + lo);
 	soften_rows(g, t, x, r, ROWS, lo, end, by);
 	kv_multiply(s + lo, LD, g->v + (rank + lo) * d_v, d_v, hi - lo, by, t->o + r * d_v, d_v, d_v);
 }
 
-static void
-attend(const struct kv_attn_group *g, struct kv_attn_tile *t, struct kv_attn_block x)
+KV_INLINE void
+attend_with(const struct kv_attn_group *g, struct kv_attn_tile *t, struct kv_attn_block x, score_rows *score)
 {
 	for (size_t r = 0; r < t->tokens * g->heads; r += ROWS) {
 		struct kv_span s = rows_see(g, t, x, r, ROWS);
 
 		if (s.from < s.to)
-			attend_rows(g, t, x, r, s.from, s.to);
+			attend_rows(g, t, x, r, s.from, s.to, score);
+	}
+}
+
+static void
+attend(const struct kv_attn_group *g, struct kv_attn_tile *t, struct kv_attn_block x)
+{
+	attend_with(g, t, x, score_f32);
+}
+
+static void
+pack_values(const struct kv_attn_group *g, struct kv_span x, float *scratch)
+{
+	size_t d = g->a->d_v, padded = (d + KV_LANES - 1) / KV_LANES * KV_LANES, n = x.to - x.from;
+	float *v = g->v + (x.from - g->all.from) * padded;
+
+	if (padded == d) {
+		kv_attn_values(g->a, g->l, x, v);
+		return;
+	}
+	kv_attn_values(g->a, g->l, x, scratch);
+	memset(v, 0, n * padded * sizeof *v);
+	for (size_t j = 0; j < n; j++)
+		memcpy(v + j * padded, scratch + j * d, d * sizeof *v);
+}
+
+static void
+pack_with(const struct kv_attn_group *g, struct kv_span s, float *scratch, pack_panel *keys)
+{
+	size_t d = g->a->d_k;
+
+	for (struct kv_span x = { s.from, 0 }; x.from < s.to; x.from += PANEL) {
+		x.to = s.to - x.from < PANEL ? s.to : x.from + PANEL;
+		kv_attn_keys(g->a, g->l, x, scratch);
+		memset(scratch + (x.to - x.from) * d, 0, (PANEL - (x.to - x.from)) * d * sizeof *scratch);
+		keys(g, scratch, x.from - g->all.from);
+		pack_values(g, x, scratch);
 	}
 }
 
 static void
 pack(const struct kv_attn_group *g, struct kv_span s, float *scratch)
 {
-	size_t d_k = g->a->d_k, d_v = g->a->d_v, padded = (d_v + KV_LANES - 1) / KV_LANES * KV_LANES;
-
-	for (struct kv_span x = { s.from, s.from + PANEL }; x.from < s.to; x.from += PANEL, x.to += PANEL) {
-		size_t n = (x.to < s.to ? x.to : s.to) - x.from;
-		float *v = g->v + (x.from - g->all.from) * padded;
-
-		x.to = x.from + n;
-		kv_attn_keys(g->a, g->l, x, scratch);
-		memset(scratch + n * d_k, 0, (PANEL - n) * d_k * sizeof *scratch);
-		kv_transpose(scratch, d_k, d_k, g->k + (x.from - g->all.from) * d_k);
-		if (padded == d_v) {
-			kv_attn_values(g->a, g->l, x, v);
-			continue;
-		}
-		kv_attn_values(g->a, g->l, x, scratch);
-		memset(v, 0, n * padded * sizeof *v);
-		for (size_t j = 0; j < n; j++)
-			memcpy(v + j * padded, scratch + j * d_v, d_v * sizeof *v);
-	}
+	pack_with(g, s, scratch, pack_f32);
 }
 
 /* sum and square [PANEL] of the means over the heads, token by token; w [tokens][heads] rows LD apart */

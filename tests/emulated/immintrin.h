@@ -69,6 +69,9 @@ emulated_halves(__m256 low, __m256 high)
 #define _mm512_fmaddsub_ps(a, b, c) \
 	emulated_halves(_mm256_fmaddsub_ps(HALF_OF(a, 0), HALF_OF(b, 0), HALF_OF(c, 0)), _mm256_fmaddsub_ps(HALF_OF(a, 1), HALF_OF(b, 1), HALF_OF(c, 1)))
 
+#define _mm512_cvtps_epi32(v) \
+	((__m512i)emulated_halves((__m256)_mm256_cvtps_epi32(HALF_OF(v, 0)), (__m256)_mm256_cvtps_epi32(HALF_OF(v, 1))))
+
 #define _mm512_maskz_loadu_ps emulated_maskz_loadu_ps
 static inline __m512
 emulated_maskz_loadu_ps(__mmask16 mask, const float *p)
@@ -108,7 +111,7 @@ emulated_mask_storeu_ps(float *p, __mmask16 mask, __m512 v)
 			p[i] = ((emulated_ps)v)[i];
 }
 
-/* SIMDe has it; unrolled by kernels its version keeps a compiler with sanitizers busy for minutes. */
+/* SIMDe has these; unrolled by kernels its versions keep a compiler with sanitizers busy for minutes. */
 #undef _mm512_dpbusd_epi32
 #define _mm512_dpbusd_epi32 emulated_dpbusd_epi32
 __attribute__((noinline, unused)) static __m512i
@@ -122,6 +125,21 @@ emulated_dpbusd_epi32(__m512i sum, __m512i codes, __m512i numbers)
 	memcpy(s, &numbers, sizeof s);
 	for (int i = 0; i < 64; i++)
 		total[i / 4] += u[i] * s[i];
+	return (__m512i)total;
+}
+
+#undef _mm512_dpwssd_epi32
+#define _mm512_dpwssd_epi32 emulated_dpwssd_epi32
+__attribute__((noinline, unused)) static __m512i
+emulated_dpwssd_epi32(__m512i sum, __m512i a, __m512i b)
+{
+	int16_t x[32], y[32];
+	emulated_epi32 total = (emulated_epi32)sum;
+
+	memcpy(x, &a, sizeof x);
+	memcpy(y, &b, sizeof y);
+	for (int i = 0; i < 32; i++)
+		total[i / 2] += x[i] * y[i];
 	return (__m512i)total;
 }
 
