@@ -342,6 +342,15 @@ threads_agree(const struct scene *s, const struct kv_ops *ops)
 	return same;
 }
 
+/* What a batch may be wrong by: tiles round values and weights, integers of sixteen bits are some 2^-16 of the norms of queries and keys off. */
+static double
+most_error(const struct kv_ops *ops, size_t d_k, size_t d_v)
+{
+	if (!strcmp(ops->level, "amx") && d_k % 32 == 0 && d_v % 32 == 0)
+		return 0x1p-7;
+	return strstr("avx512 amx", ops->level) && d_k % 16 == 0 ? 0x1p-11 : 3e-6;
+}
+
 static void
 test_kind(const struct kind *k, const struct kind *v, size_t d_k, size_t d_v, unsigned n_rot, bool neox, uint32_t window)
 {
@@ -353,9 +362,8 @@ test_kind(const struct kind *k, const struct kind *v, size_t d_k, size_t d_v, un
 	scene_make(&s, k, v, d_k, d_v, n_rot, neox, window);
 	for (size_t i = 0; i < levels; i++) {
 		double one = error_of(&s, ops[i], pool, 1), some = error_of(&s, ops[i], pool, 3);
-		double most = strcmp(ops[i]->level, "amx") || d_k % 32 || d_v % 32 ? 3e-6 : 0x1p-7;	/* tiles round values and weights */
 
-		ok(one < 3e-6 && some < most && threads_agree(&s, ops[i]), "%s: %s, %s: %zu and %zu channels, %u %s%s (%.1e, %.1e)", ops[i]->level, k->name,
+		ok(one < 3e-6 && some < most_error(ops[i], d_k, d_v) && threads_agree(&s, ops[i]), "%s: %s, %s: %zu and %zu channels, %u %s%s (%.1e, %.1e)", ops[i]->level, k->name,
 			v->name, d_k, d_v, n_rot, neox ? "halves" : "neighbours", window ? ", a window" : "", one, some);
 	}
 	ok(same_as_plain(&s, pool, 1) && same_as_plain(&s, pool, 3), "generic: the bytes of a plain cache");

@@ -218,13 +218,15 @@ test_state(const char *arch, const struct state *s)
 	rig_close(&r);
 	for (size_t i = 0; i < levels; i++) {
 		bool narrow = !strcmp(ops[i]->level, "amx");	/* multiplies in bf16 */
+		bool integers = !strcmp(ops[i]->level, "avx512");	/* has scores of a batch from integers of sixteen bits */
 
 		rig_open(&r, arch, ops[i]);
 		for (size_t b = 0; b < sizeof batches / sizeof *batches; b++) {
 			struct outcome got = read_on(&r, mixed, batches[b]);
 			double nll = nll_apart(&got, &want), hidden = hidden_apart(&got, &want);
+			double most = narrow ? 0.04 : integers && batches[b] > 1 ? 4e-4 : 1e-5;
 
-			ok(nll < (narrow ? 0.4 : 1e-4) && hidden < (narrow ? 0.04 : 1e-5), "%s: %zu at a time: surprisal %.1e, hidden state %.1e",
+			ok(nll < 10 * most && hidden < most, "%s: %zu at a time: surprisal %.1e, hidden state %.1e",
 				ops[i]->level, batches[b], nll, hidden);
 		}
 		rig_close(&r);
