@@ -11,7 +11,6 @@
 enum {
 	KV_AVX2_GROUP = 4, KV_AVX2_BLOCK = 32, KV_AVX2_ROWS = 16,
 	KV_AVX2_FEW = 16,	/* at most so many tokens are few (struct kv_few) */
-	KV_FEW_TOGETHER = 4,	/* of them, that share the unpacking of a row */
 	KV_FEW_ROWS = 16,	/* rows that are still near for the next ones */
 };
 
@@ -50,9 +49,6 @@ struct kv_few_token {
 	float *ds, *halves;
 	const float *x;
 };
-
-/* Products of a row of n blocks with each of m tokens, in eight sums. Unpacked once for all of them; m is a constant where this is inlined. */
-typedef void kv_few_sums(const uint8_t *row, size_t n, const struct kv_few_token *x, size_t m, __m256 *out);
 
 /*
  * How a level multiplies the weights of a type with a few tokens, at most `most` of them: for more, unpacking into panels pays. Up to KV_FEW_ROWS
@@ -141,40 +137,11 @@ kv_avx2_four_sums(const __m256 v[4])
 	return _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
 }
 
-/* Four rows at a time; a row's sum is the same wherever it stands among them, and a token's with whomever it comes. */
-static inline __attribute__((always_inline)) void
-kv_avx2_few_rows(kv_few_sums *sums, const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, size_t m,
-	float out[][KV_FEW_ROWS])
-{
-	for (size_t first = 0; first < rows; first += 4) {
-		__m256 v[4][KV_FEW_TOGETHER] = { { _mm256_setzero_ps() } };
-
-		for (size_t r = 0; r < 4 && first + r < rows; r++, p += row_bytes)
-			sums(p, n, x, m, v[r]);
-		for (size_t t = 0; t < m; t++)
-			_mm_storeu_ps(out[t] + first, kv_avx2_four_sums((__m256[4]){ v[0][t], v[1][t], v[2][t], v[3][t] }));
-	}
-}
-
 static inline float
 kv_avx2_half(const uint8_t *p)
 {
 	return _cvtsh_ss((unsigned short)(p[0] | p[1] << 8));
 }
-
-/* The multiplication (struct kv_few) whose sums are sums_NAME, `together` tokens at a time: 2 or KV_FEW_TOGETHER. */
-#define KV_AVX2_FEW_ROWS(name, together) \
-	static void \
-	name(const uint8_t *p, size_t row_bytes, size_t rows, size_t n, const struct kv_few_token *x, size_t m, float out[][KV_FEW_ROWS]) \
-	{ \
-		size_t t = 0; \
-		for (; t + together <= m; t += together) \
-			kv_avx2_few_rows(sums_##name, p, row_bytes, rows, n, x + t, together, out + t); \
-		for (; together > 2 && t + 2 <= m; t += 2) \
-			kv_avx2_few_rows(sums_##name, p, row_bytes, rows, n, x + t, 2, out + t); \
-		for (; t < m; t++) \
-			kv_avx2_few_rows(sums_##name, p, row_bytes, rows, n, x + t, 1, out + t); \
-	}
 
 #endif
 #endif

@@ -7,7 +7,7 @@
 #if defined __AVX2__
 #include <string.h>
 
-#include "kernel/avx2.h"
+#include "kernel/few.h"
 #include "kernel/quant.h"
 #include "util/le.h"
 #include "util/mem.h"
@@ -50,11 +50,6 @@ heads_at(const uint8_t *v, const uint8_t *w, bool alone)
 	return _mm_cvtph_ps(alone ? _mm_shufflelo_epi16(head, 0xa0) : head);
 }
 
-/* Blocks of four bits, `size` bytes each: the scale; a minimum, or else -8 times the scale is one; from byte `codes` on, codes. */
-struct nibbles {
-	size_t size, codes;
-};
-
 /* The sums of one token. */
 struct sums {
 	__m256 dot[2];
@@ -66,7 +61,7 @@ struct sums {
  * 15 * 127 fit sixteen bits). With `alone`, the second is not there.
  */
 static inline __attribute__((always_inline)) void
-add_nibbles(struct nibbles kind, const uint8_t *row, size_t at, bool alone, const struct kv_few_token *x, size_t m, struct sums *to, size_t chain)
+add_nibbles(struct kv_few_nibbles kind, const uint8_t *row, size_t at, bool alone, const struct kv_few_token *x, size_t m, struct sums *to, size_t chain)
 {
 	const __m256i nibble = _mm256_set1_epi8(15), scales = _mm256_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2), one = _mm256_set1_epi16(1);
 	const uint8_t *v = row + at * kind.size, *w = alone ? NULL : v + kind.size;
@@ -86,7 +81,7 @@ add_nibbles(struct nibbles kind, const uint8_t *row, size_t at, bool alone, cons
 }
 
 static inline __attribute__((always_inline)) void
-sums_nibbles(struct nibbles kind, const uint8_t *p, size_t n, const struct kv_few_token *x, size_t m, __m256 *out)
+sums_nibbles(struct kv_few_nibbles kind, const uint8_t *p, size_t n, const struct kv_few_token *x, size_t m, __m256 *out)
 {
 	struct sums s[KV_FEW_TOGETHER] = { { { _mm256_setzero_ps(), _mm256_setzero_ps() }, _mm_setzero_ps() } };
 	size_t b = 0;
@@ -108,17 +103,8 @@ sums_nibbles(struct nibbles kind, const uint8_t *p, size_t n, const struct kv_fe
 	}
 }
 
-static inline __attribute__((always_inline)) void
-sums_q4_0(const uint8_t *p, size_t n, const struct kv_few_token *x, size_t m, __m256 *out)
-{
-	sums_nibbles((struct nibbles){ 18, 2 }, p, n, x, m, out);
-}
-
-static inline __attribute__((always_inline)) void
-sums_q4_1(const uint8_t *p, size_t n, const struct kv_few_token *x, size_t m, __m256 *out)
-{
-	sums_nibbles((struct nibbles){ 20, 4 }, p, n, x, m, out);
-}
+KV_FEW_NIBBLES(q4_0, 18, 2)
+KV_FEW_NIBBLES(q4_1, 20, 4)
 
 /* Codes from -128 to 127: |w| times the activation under w's sign (two products of 128 * 127 fit sixteen bits). */
 static inline __attribute__((always_inline)) void
@@ -313,14 +299,14 @@ sums_bf16(const uint8_t *p, size_t n, const struct kv_few_token *x, size_t m, __
 	sums_floats(p, n, x, m, out, eight_bf16);
 }
 
-KV_AVX2_FEW_ROWS(f32, 2)
-KV_AVX2_FEW_ROWS(f16, 2)
-KV_AVX2_FEW_ROWS(bf16, 2)
-KV_AVX2_FEW_ROWS(q4_0, 2)
-KV_AVX2_FEW_ROWS(q4_1, 2)
-KV_AVX2_FEW_ROWS(q8_0, 2)
-KV_AVX2_FEW_ROWS(q4_k, 2)
-KV_AVX2_FEW_ROWS(q6_k, 2)
+KV_FEW_KERNEL(f32, 2)
+KV_FEW_KERNEL(f16, 2)
+KV_FEW_KERNEL(bf16, 2)
+KV_FEW_KERNEL(q4_0, 2)
+KV_FEW_KERNEL(q4_1, 2)
+KV_FEW_KERNEL(q8_0, 2)
+KV_FEW_KERNEL(q4_k, 2)
+KV_FEW_KERNEL(q6_k, 2)
 
 struct kv_few
 kv_avx2_few(uint32_t type)

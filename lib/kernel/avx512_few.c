@@ -5,18 +5,13 @@
 #include "kernel/ops.h"
 
 #if defined __AVX512VNNI__
-#include "kernel/avx2.h"
+#include "kernel/few.h"
 #include "kernel/quant.h"
 #include "util/le.h"
 
-/* A block of four bits: so many bytes; codes from `codes` on, behind the scale, or behind scale and minimum; without one, w = scale * (code - 8). */
-struct nibbles {
-	size_t size, codes;
-};
-
 /* The first `blocks` of four of them, as 32 words and those that are left. */
 static inline __attribute__((always_inline)) void
-load_blocks(struct nibbles kind, const uint8_t *p, size_t blocks, __m512i *words, __m128i *rest)
+load_blocks(struct kv_few_nibbles kind, const uint8_t *p, size_t blocks, __m512i *words, __m128i *rest)
 {
 	*rest = _mm_setzero_si128();
 	if (blocks < 4) {
@@ -32,7 +27,7 @@ load_blocks(struct nibbles kind, const uint8_t *p, size_t blocks, __m512i *words
 
 /* [4 blocks][8 words of codes] */
 static inline __attribute__((always_inline)) __m512i
-codes_of(struct nibbles kind, __m512i words, __m128i rest)
+codes_of(struct kv_few_nibbles kind, __m512i words, __m128i rest)
 {
 	_Alignas(64) uint16_t from[32];
 
@@ -44,7 +39,7 @@ codes_of(struct nibbles kind, __m512i words, __m128i rest)
 
 /* [4 blocks][2]: the scale and what is behind it, or again the scale */
 static inline __attribute__((always_inline)) __m256
-heads_of(struct nibbles kind, __m512i words)
+heads_of(struct kv_few_nibbles kind, __m512i words)
 {
 	const short b = (short)(kind.size / 2), next = kind.codes == 2 ? 0 : 1;
 	__m512i from = _mm512_castsi128_si512(_mm_setr_epi16(0, next, b, (short)(b + next), (short)(2 * b), (short)(2 * b + next), (short)(3 * b),
@@ -61,7 +56,7 @@ struct sums {
 
 /* Lanes 0 … 3 of every 128 bits are a block's: low nibbles and high ones go into the same sums, for q has their activations in that order. */
 static inline __attribute__((always_inline)) void
-add_nibbles(struct nibbles kind, const uint8_t *p, size_t at, size_t blocks, const struct kv_few_token *x, size_t m, struct sums *to)
+add_nibbles(struct kv_few_nibbles kind, const uint8_t *p, size_t at, size_t blocks, const struct kv_few_token *x, size_t m, struct sums *to)
 {
 	const __m512i nibble = _mm512_set1_epi8(15), scales = _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6);
 	__m512i words, codes, low, high;
@@ -95,7 +90,7 @@ total(const struct sums *s, float lowest)
 }
 
 static inline __attribute__((always_inline)) void
-sums_nibbles(struct nibbles kind, const uint8_t *p, size_t n, const struct kv_few_token *x, size_t m, __m256 *out)
+sums_nibbles(struct kv_few_nibbles kind, const uint8_t *p, size_t n, const struct kv_few_token *x, size_t m, __m256 *out)
 {
 	struct sums s[KV_FEW_TOGETHER] = { { _mm512_setzero_ps(), _mm256_setzero_ps() } };
 	size_t b = 0;
@@ -108,17 +103,8 @@ sums_nibbles(struct nibbles kind, const uint8_t *p, size_t n, const struct kv_fe
 		out[t] = total(&s[t], kind.codes == 2 ? -8 : 1);
 }
 
-static inline __attribute__((always_inline)) void
-sums_q4_0(const uint8_t *p, size_t n, const struct kv_few_token *x, size_t m, __m256 *out)
-{
-	sums_nibbles((struct nibbles){ 18, 2 }, p, n, x, m, out);
-}
-
-static inline __attribute__((always_inline)) void
-sums_q4_1(const uint8_t *p, size_t n, const struct kv_few_token *x, size_t m, __m256 *out)
-{
-	sums_nibbles((struct nibbles){ 20, 4 }, p, n, x, m, out);
-}
+KV_FEW_NIBBLES(q4_0, 18, 2)
+KV_FEW_NIBBLES(q4_1, 20, 4)
 
 /* Codes with a sign of two blocks as codes without: w = d (code - 128). w NULL: only one is left. */
 static inline __attribute__((always_inline)) void
@@ -154,9 +140,9 @@ sums_q8_0(const uint8_t *p, size_t n, const struct kv_few_token *x, size_t m, __
 		out[t] = total(&s[t], -128);
 }
 
-KV_AVX2_FEW_ROWS(q4_0, KV_FEW_TOGETHER)
-KV_AVX2_FEW_ROWS(q4_1, KV_FEW_TOGETHER)
-KV_AVX2_FEW_ROWS(q8_0, KV_FEW_TOGETHER)
+KV_FEW_KERNEL(q4_0, KV_FEW_TOGETHER)
+KV_FEW_KERNEL(q4_1, KV_FEW_TOGETHER)
+KV_FEW_KERNEL(q8_0, KV_FEW_TOGETHER)
 
 struct kv_few
 kv_avx512_few(uint32_t type)
