@@ -149,27 +149,8 @@ both() {
 }
 
 @test "a pipeline that fails in round 7 takes nothing with it" {
-	cat >filter.py <<'END'
-import os, struct, sys
-n = 0
-def need(k):
-    b = sys.stdin.buffer.read(k)
-    if len(b) < k:
-        sys.exit(0)
-    return b
-while True:
-    out = [need(64)]
-    while True:
-        head = need(64)
-        out.append(head + need((struct.unpack("<Q", head[16:24])[0] + 63) // 64 * 64))
-        if head[:4] == b"ENDS":
-            break
-    if n == 7:
-        sys.exit(9)
-    sys.stdout.buffer.write(b"".join(out))
-    sys.stdout.buffer.flush()
-    n += 1
-END
+	make_filter
+	echo fail >mode
 	echo old >kept
 	refuse 9 kv-prefill --chunk 16 --each 'python3 filter.py' doc -o kept
 	says "round 7"

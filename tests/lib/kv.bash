@@ -52,3 +52,42 @@ jq_() {
 v = functools.reduce(lambda o, k: o[int(k) if isinstance(o, list) else k], sys.argv[1].strip(".").split("."), json.load(sys.stdin))
 print(json.dumps(v) if isinstance(v, (dict, list, bool)) or v is None else v)' "$1"
 }
+
+# make_filter: filter.py does what the file `mode` says once the eighth snapshot comes (round 7); before that it hands on what it gets.
+make_filter() {
+	cat >filter.py <<'END'
+import os, struct, sys
+n = 0
+def need(k):
+    b = sys.stdin.buffer.read(k)
+    if len(b) < k:
+        sys.exit(0)
+    return b
+while True:
+    mode = open("mode").read().strip() if n == 7 else "go"
+    out = [need(64)]
+    if mode == "hangup":
+        sys.exit(0)
+    while True:
+        head = need(64)
+        out.append(head + need((struct.unpack("<Q", head[16:24])[0] + 63) // 64 * 64))
+        if head[:4] == b"ENDS":
+            break
+    if mode == "fail":
+        sys.exit(9)
+    if mode == "nothing":
+        sys.exit(0)
+    if mode == "garbage":
+        out = [b"garbage" * 100]
+    if mode == "half":
+        out = [out[0], out[1]]
+    try:
+        sys.stdout.buffer.write(b"".join(out) * (2 if mode == "twice" else 1))
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        os._exit(0)
+    if mode == "garbage" or mode == "half":
+        sys.exit(0)
+    n += 1
+END
+}
