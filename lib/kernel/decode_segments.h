@@ -77,7 +77,7 @@ get_scales(unsigned dtype, const uint8_t *p, size_t at, size_t n, float *out)
 
 /* The columns that turn come apart. */
 static void
-part(const struct ready *r, float *x)
+part_columns(const struct ready *r, float *x)
 {
 	for (size_t i = 0; r->parted && i < r->n_rot; i += 2 * KV_LANES) {
 		kv_vec first, second;
@@ -99,8 +99,8 @@ use_row(struct ready *r, size_t j)
 	r->group = r->group == SIZE_MAX ? kv_attn_group(s, j) : r->group + 1;
 	get_scales(s->scale_dtype, s->scales, r->group * s->width, s->width, r->scale);
 	get_scales(s->scale_dtype, s->minima, r->group * s->width, s->width, r->min);
-	part(r, r->scale);
-	part(r, r->min);
+	part_columns(r, r->scale);
+	part_columns(r, r->min);
 }
 
 KV_INLINE __m256
@@ -297,7 +297,7 @@ get_ready(struct ready *r, const struct kv_attn *a, const struct kv_attn_list *l
 			to[i] = q[s->channel[i]];
 		if (!s->channel)
 			memcpy(to, q, s->width * sizeof *to);
-		part(r, to);
+		part_columns(r, to);
 	}
 }
 
