@@ -28,9 +28,9 @@ plain_scores(const struct kv_attn *a, const struct kv_attn_list *l, const uint16
 			fetch(f.cs, KEYS * n_rot * sizeof *f.cs);
 		}
 		if (a->neox)
-			four_keys(f, 0, HALVES, heads);
+			four_keys(&f, 0, HALVES, heads);
 		else
-			four_keys(f, 0, NEIGHBOURS, heads);
+			four_keys(&f, 0, NEIGHBOURS, heads);
 	}
 	if (j < v.to)
 		kv_attn_generic.scores(a, l, (struct kv_span){ j, v.to }, q, heads, rows, f.s, ld);

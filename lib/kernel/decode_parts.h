@@ -127,16 +127,23 @@ codes(const uint8_t *p, unsigned bits)
 #endif
 }
 
-/* As many pairs of codes, of four bits or two, as take_apart gives them. */
+/* As many pairs of codes, as take_apart gives them. */
 KV_INLINE void
 code_pairs(const uint8_t *p, unsigned bits, kv_vec *first, kv_vec *second)
 {
 #if defined __AVX512F__
+	const __m512i low = _mm512_set1_epi32(255);
 	const __m512 number = bits == 4 ? _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
 		: _mm512_setr_ps(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
 	__m512i x;
 	int64_t eight;
 
+	if (bits == 8) {
+		x = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p));
+		*first = _mm512_cvtepi32_ps(_mm512_and_si512(x, low));
+		*second = _mm512_cvtepi32_ps(_mm512_srli_epi32(x, 8));
+		return;
+	}
 	if (bits == 4) {
 		x = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
 	} else {
@@ -150,7 +157,11 @@ code_pairs(const uint8_t *p, unsigned bits, kv_vec *first, kv_vec *second)
 	uint32_t four;
 	__m256i x;
 
-	if (bits == 4) {
+	if (bits == 8) {
+		__m128i sixteen = _mm_loadu_si128((const __m128i *)(const void *)p);
+
+		x = _mm256_cvtepu16_epi32(_mm_shuffle_epi8(sixteen, _mm_setr_epi8(0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13, 14, 15)));
+	} else if (bits == 4) {
 		__m128i eight = _mm_loadl_epi64((const __m128i *)(const void *)p);
 
 		x = _mm256_cvtepu8_epi32(_mm_shuffle_epi8(eight, _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, -1, -1, -1, -1, -1, -1, -1, -1)));
@@ -303,25 +314,46 @@ first_heads(const struct four *f, unsigned bits, enum pairs pairs, size_t heads,
 	put(f, (const kv_vec (*)[HEADS])sum, heads);
 }
 
-/* Their scores for all heads, of codes at least three, and not NEIGHBOURS. Vectors are whole, and each turns or does not. */
+/* Their scores for all heads; of codes, not NEIGHBOURS. Vectors are whole, and each turns or does not. */
 KV_INLINE void
-four_keys(struct four f, unsigned bits, enum pairs pairs, size_t heads)
+four_keys(const struct four *f, unsigned bits, enum pairs pairs, size_t heads)
 {
-	if (!bits && heads == 1) {
-		first_heads(&f, bits, pairs, 1, false);
-	} else if (!bits && heads == 2) {
-		first_heads(&f, bits, pairs, 2, false);
+	struct four rest;
+
+	if (heads == 1) {
+		first_heads(f, bits, pairs, 1, false);
+	} else if (heads == 2) {
+		first_heads(f, bits, pairs, 2, false);
 	} else if (heads == 3) {
-		first_heads(&f, bits, pairs, 3, false);
+		first_heads(f, bits, pairs, 3, false);
 	} else if (HEADS > 3 && !bits && heads == HEADS) {
-		first_heads(&f, bits, pairs, HEADS, false);
+		first_heads(f, bits, pairs, HEADS, false);
 	} else {
-		first_heads(&f, bits, pairs, HEADS, true);
-		f.q += HEADS * f.d;
-		f.s += HEADS * f.ld;
-		of_turned(f, heads - HEADS);
+		first_heads(f, bits, pairs, HEADS, true);
+		rest = *f;
+		rest.q += HEADS * f->d;
+		rest.s += HEADS * f->ld;
+		of_turned(rest, heads - HEADS);
 	}
 }
+
+/* `times` four keys in codes, one behind the other. A function for each kind: with all of them in one, compilers run out of registers. */
+#define FOUR_CODED(name, bits, pairs) \
+	static __attribute__((noinline)) void \
+	name(const struct four *first, size_t times, size_t heads) \
+	{ \
+		for (struct four f = *first; times; times--, f.k += KEYS * f.row_bytes, f.cs += KEYS * f.cs_step, f.s += KEYS) { \
+			fetch(f.k, KEYS * f.row_bytes); \
+			fetch(f.cs, KEYS * f.cs_step * sizeof *f.cs); \
+			four_keys(&f, bits, pairs, heads); \
+		} \
+	}
+FOUR_CODED(four_2_apart, 2, HALVES)
+FOUR_CODED(four_2_parted, 2, PARTED)
+FOUR_CODED(four_4_apart, 4, HALVES)
+FOUR_CODED(four_4_parted, 4, PARTED)
+FOUR_CODED(four_8_apart, 8, HALVES)
+FOUR_CODED(four_8_parted, 8, PARTED)
 
 #endif
 #endif

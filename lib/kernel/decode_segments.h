@@ -56,6 +56,7 @@ struct ready {
 	size_t padded;
 	float *q;		/* [heads][padded] the columns that the keys have */
 	float *keys;		/* [KEYS][padded] */
+	float *few;		/* [heads][KEYS] scores of fewer rows */
 	float *scale, *min;	/* [padded] of group … */
 	size_t group;		/* … this */
 	uint16_t *pair;		/* [pairs], and zeros, which of all pairs these are; NULL: the first ones */
@@ -255,9 +256,9 @@ find_pairs(struct ready *r, uint16_t *pair)
 	r->pair = pair;
 }
 
-/* Are rows whole vectors of codes, and of all channels? (Kernels for eight bits and for fewer heads would be as many again, for little.) */
+/* Are rows whole vectors of codes, and of all channels? */
 static void
-find_kernel(struct ready *r, size_t heads)
+find_kernel(struct ready *r)
 {
 	const struct kv_attn_segment *s = r->seg;
 
@@ -265,12 +266,11 @@ find_kernel(struct ready *r, size_t heads)
 		r->in_vectors = 2 * r->pairs % (r->neox ? 2 * KV_LANES : KV_LANES) == 0;
 	else
 		r->in_vectors = 2 * r->pairs % KV_LANES == 0 || 2 * r->pairs == s->width;
-	r->whole = s->dtype == CODES && s->bits <= 4 && !s->channel && s->width % KV_LANES == 0 && r->in_vectors && heads >= 3 &&
-		(r->neox || r->n_rot % (2 * KV_LANES) == 0);
+	r->whole = s->dtype == CODES && !s->channel && s->width % KV_LANES == 0 && r->in_vectors && (r->neox || r->n_rot % (2 * KV_LANES) == 0);
 	r->parted = r->whole && r->angles && !r->neox;
 }
 
-/* Lays everything out in scratch space of heads + KEYS + 3 padded rows. */
+/* Lays everything out in scratch space of heads + KEYS + 3 padded rows, and of `few`. */
 static void
 get_ready(struct ready *r, const struct kv_attn *a, const struct kv_attn_list *l, const float *q, size_t heads, float *scratch)
 {
@@ -282,6 +282,7 @@ get_ready(struct ready *r, const struct kv_attn *a, const struct kv_attn_list *l
 	r->keys = r->q + heads * r->padded;
 	r->scale = r->keys + KEYS * r->padded;
 	r->min = r->scale + r->padded;
+	r->few = scratch + (heads + KEYS + 3) * r->padded;
 	memset(scratch, 0, (heads + KEYS + 3) * r->padded * sizeof *scratch);
 	if (!s->turned && l->angles) {
 		r->angles = l->angles;
@@ -289,7 +290,7 @@ get_ready(struct ready *r, const struct kv_attn *a, const struct kv_attn_list *l
 		r->neox = a->neox;
 		find_pairs(r, (uint16_t *)(void *)(r->min + r->padded));
 	}
-	find_kernel(r, heads);
+	find_kernel(r);
 	for (size_t h = 0; h < heads; h++, q += a->d_k) {
 		float *to = r->q + h * r->padded;
 
@@ -301,23 +302,62 @@ get_ready(struct ready *r, const struct kv_attn *a, const struct kv_attn_list *l
 	}
 }
 
-/* Four rows of a group, or with `one` row j four times. */
+/* The scores of n rows, fewer than KEYS, go where they belong. */
 static void
-four_coded(const struct ready *r, struct four f, size_t j, bool one, size_t heads)
+put_few(const struct ready *r, const struct four *f, size_t n, size_t heads)
 {
+	for (size_t h = 0; h < heads; h++)
+		memcpy(f->s + h * f->ld, r->few + h * KEYS, n * sizeof *f->s);
+}
+
+/* Of n rows from row j on as many as are whole fours of a group, or row j alone: four times the same. How many are done. */
+static size_t
+score_coded(struct ready *r, const struct four *to, size_t j, size_t n, size_t heads)
+{
+	size_t left = r->seg->group_end[r->group] - j, times = (left < n ? left : n) / KEYS;
+	struct four f = *to;
+
 	f.k = r->seg->data + j * r->seg->row_bytes;
-	f.row_bytes = one ? 0 : r->seg->row_bytes;
+	f.row_bytes = times ? r->seg->row_bytes : 0;
 	f.step = r->scale;
 	f.min = r->min;
 	f.n_rot = r->angles ? r->n_rot : 0;
-	f.cs = r->angles ? r->angles + (r->seg->from + j) * r->n_rot : NULL;
-	f.cs_step = one ? 0 : f.n_rot;
-	switch (r->seg->bits + r->parted) {
-	case 2: four_keys(f, 2, HALVES, heads); break;
-	case 3: four_keys(f, 2, PARTED, heads); break;
-	case 4: four_keys(f, 4, HALVES, heads); break;
-	default: four_keys(f, 4, PARTED, heads); break;
+	f.cs = r->angles ? r->angles + (r->seg->from + j) * r->n_rot : r->q;	/* is not read then */
+	f.cs_step = times ? f.n_rot : 0;
+	if (!times) {
+		f.s = r->few;
+		f.ld = KEYS;
 	}
+	switch (r->seg->bits) {
+	case 2: (r->parted ? four_2_parted : four_2_apart)(&f, times ? times : 1, heads); break;
+	case 4: (r->parted ? four_4_parted : four_4_apart)(&f, times ? times : 1, heads); break;
+	default: (r->parted ? four_8_parted : four_8_apart)(&f, times ? times : 1, heads); break;
+	}
+	if (!times)
+		put_few(r, to, 1, heads);
+	return times ? times * KEYS : 1;
+}
+
+/* Any rows, unpacked and turned before they are multiplied: of n up to KEYS. How many are done. */
+static size_t
+score_unpacked(struct ready *r, const struct four *to, size_t j, size_t n, size_t heads)
+{
+	struct four f = *to;
+
+	fetch(r->seg->data + j * r->seg->row_bytes, KEYS * r->seg->row_bytes);
+	if (r->angles)
+		fetch(r->angles + (r->seg->from + j) * r->n_rot, KEYS * r->n_rot * sizeof *r->angles);
+	n = n < KEYS ? n : KEYS;
+	for (size_t i = 0; i < n; i++)
+		unpack_row(r, j + i, r->keys + i * r->padded);
+	if (n < KEYS) {
+		f.s = r->few;
+		f.ld = KEYS;
+	}
+	of_turned(f, heads);
+	if (n < KEYS)
+		put_few(r, to, n, heads);
+	return n;
 }
 
 /* False, and nothing done: there is no kernel for rows of this kind. */
@@ -327,36 +367,15 @@ segment_scores(const struct kv_attn *a, const struct kv_attn_list *l, const stru
 {
 	struct ready r = { .seg = seg, .padded = (seg->width + KV_LANES - 1) / KV_LANES * KV_LANES };
 	size_t scratch = (heads + KEYS + 3) * r.padded;
-	float *few = rows + scratch;
 
 	if (scratch + heads * KEYS > KV_ATTN_CHUNK * a->d_k || (seg->dtype != F16 && (seg->dtype != CODES || seg->scheme != BY_ROWS)))
 		return false;
 	get_ready(&r, a, l, q, heads, rows);
 	for (size_t j = v.from, n; j < v.to; j += n, s += n) {
-		size_t row = j - seg->from;
-		bool four = v.to - j >= KEYS;
-		struct four f = { .d = r.padded, .turned = r.keys, .q = r.q, .scale = a->scale };
+		struct four to = { .d = r.padded, .turned = r.keys, .q = r.q, .scale = a->scale, .s = s, .ld = ld };
 
-		fetch(seg->data + row * seg->row_bytes, KEYS * seg->row_bytes);
-		if (r.angles)
-			fetch(r.angles + j * r.n_rot, KEYS * r.n_rot * sizeof *r.angles);
-		use_row(&r, row);
-		n = four ? KEYS : v.to - j;
-		if (r.whole && !(four && row + KEYS <= seg->group_end[r.group])) {
-			n = 1;
-			four = false;
-		}
-		f.s = four ? s : few;
-		f.ld = four ? ld : KEYS;
-		if (r.whole) {
-			four_coded(&r, f, row, !four, heads);
-		} else {
-			for (size_t i = 0; i < n; i++)
-				unpack_row(&r, row + i, r.keys + i * r.padded);
-			of_turned(f, heads);
-		}
-		for (size_t h = 0; !four && h < heads; h++)
-			memcpy(s + h * ld, few + h * KEYS, n * sizeof *s);
+		use_row(&r, j - seg->from);
+		n = (r.whole ? score_coded : score_unpacked)(&r, &to, j - seg->from, v.to - j, heads);
 	}
 	return true;
 }

@@ -29,10 +29,12 @@ typedef float emulated_ps __attribute__((vector_size(64)));
 typedef float emulated_half_ps __attribute__((vector_size(32)));
 typedef double emulated_pd __attribute__((vector_size(64)));
 typedef uint8_t emulated_quarter_epu8 __attribute__((vector_size(16)));
+typedef uint16_t emulated_half_epu16 __attribute__((vector_size(32)));
 typedef int32_t emulated_epi32 __attribute__((vector_size(64)));
 
 #define _mm512_cvtepi32_ps(v) ((__m512)__builtin_convertvector((emulated_epi32)(v), emulated_ps))
 #define _mm512_cvtepu8_epi32(v) ((__m512i)__builtin_convertvector((emulated_quarter_epu8)(v), emulated_epi32))
+#define _mm512_cvtepu16_epi32(v) ((__m512i)__builtin_convertvector((emulated_half_epu16)(v), emulated_epi32))
 #define _mm512_cvtps_pd(v) ((__m512d)__builtin_convertvector((emulated_half_ps)(v), emulated_pd))
 #define _mm512_srai_epi32(v, n) ((__m512i)((emulated_epi32)(v) >> (n)))
 
