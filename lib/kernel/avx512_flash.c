@@ -14,7 +14,7 @@
 /* sqrt(2^31), less what rounding adds to the norm of at most 1,024 numbers; and the largest integer. */
 static const float most_norm = 46300, most = 32767;
 
-/* x [n], whole vectors, becomes integers, two in the room of each of the first n / 2 numbers. What one of them is worth. */
+/* x [n], whole vectors, becomes integers, two in the room of each of the first n / 2 numbers. What one of them is worth; NaN if x is not finite. */
 static float
 to_integers(float *x, size_t n)
 {
@@ -28,15 +28,15 @@ to_integers(float *x, size_t n)
 		largest = kv_larger(largest, _mm512_abs_ps(v));
 	}
 	norm = sqrtf(kv_lanes_sum(square));
-	by = fminf(most_norm / norm, most / kv_lanes_max(largest));
-	if (norm < 1e-30f)
-		by = 0;
+	by = norm < 1e-30f ? 0 : fminf(most_norm / norm, most / kv_lanes_max(largest));
 	for (size_t i = 0; i < n; i += KV_LANES) {
 		__m512i v = _mm512_cvtps_epi32(kv_load(x + i) * kv_splat(by));
 
 		_mm256_storeu_si256((__m256i *)(void *)(x + i / 2), _mm512_cvtsepi32_epi16(v));
 	}
-	return norm < 1e-30f ? 0 : 1 / by;
+	if (!isfinite(norm))
+		return NAN;
+	return by > 0 ? 1 / by : 0;
 }
 
 /* Keys of a panel: [d_k / 2][PANEL] pairs of integers, and what one of each key is worth [PANEL]. */

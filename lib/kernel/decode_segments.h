@@ -314,9 +314,12 @@ put_few(const struct ready *r, const struct four *f, size_t n, size_t heads)
 static size_t
 score_coded(struct ready *r, const struct four *to, size_t j, size_t n, size_t heads)
 {
-	size_t left = r->seg->group_end[r->group] - j, times = (left < n ? left : n) / KEYS;
 	struct four f = *to;
+	size_t left, times;
 
+	use_row(r, j);
+	left = r->seg->group_end[r->group] - j;
+	times = (left < n ? left : n) / KEYS;
 	f.k = r->seg->data + j * r->seg->row_bytes;
 	f.row_bytes = times ? r->seg->row_bytes : 0;
 	f.step = r->scale;
@@ -374,7 +377,6 @@ segment_scores(const struct kv_attn *a, const struct kv_attn_list *l, const stru
 	for (size_t j = v.from, n; j < v.to; j += n, s += n) {
 		struct four to = { .d = r.padded, .turned = r.keys, .q = r.q, .scale = a->scale, .s = s, .ld = ld };
 
-		use_row(&r, j - seg->from);
 		n = (r.whole ? score_coded : score_unpacked)(&r, &to, j - seg->from, v.to - j, heads);
 	}
 	return true;

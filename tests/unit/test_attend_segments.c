@@ -365,8 +365,8 @@ test_kind(const struct kind *k, const struct kind *v, size_t d_k, size_t d_v, un
 	for (size_t i = 0; i < levels; i++) {
 		double one = error_of(&s, ops[i], pool, 1), some = error_of(&s, ops[i], pool, 3);
 
-		ok(one < 3e-6 && some < most_error(ops[i], d_k, d_v) && threads_agree(&s, ops[i]), "%s: %s, %s: %zu and %zu channels, %zu heads, %u %s%s (%.1e, %.1e)", ops[i]->level, k->name,
-			v->name, d_k, d_v, heads, n_rot, neox ? "halves" : "neighbours", window ? ", a window" : "", one, some);
+		ok(one < 3e-6 && some < most_error(ops[i], d_k, d_v) && threads_agree(&s, ops[i]),
+			"%s: %s, %s: %zu and %zu channels, %zu heads, %u %s%s (%.1e, %.1e)", ops[i]->level, k->name, v->name, d_k, d_v, heads, n_rot, neox ? "halves" : "neighbours", window ? ", a window" : "", one, some);
 	}
 	ok(same_as_plain(&s, pool, 1) && same_as_plain(&s, pool, 3), "generic: the bytes of a plain cache");
 	scene_free(&s);

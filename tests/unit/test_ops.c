@@ -397,7 +397,7 @@ longest(const float *rows, size_t n, size_t d)
 	return most;
 }
 
-/* What scores may be wrong by if they are products of integers of sixteen bits: a share of the norms' product. Keys are in [-1, 1]. */
+/* What scores may be wrong by if they are products of integers of sixteen bits: a share of the norms' product. key: of the longest key. */
 static double
 integer_error(const struct scene *s, double key)
 {
@@ -591,6 +591,29 @@ test_unseen(struct kv_pool *pool)
 	scene_free(&s);
 }
 
+/* What is not a number must show, whichever way scores are made. */
+static void
+test_nan(struct kv_pool *pool)
+{
+	enum { D = 64, M = 3 };
+
+	for (size_t at = 0; at < D; at += 21) {
+		struct scene s;
+		size_t n = 300;
+		float out[M * D];
+
+		scene_make(&s, 1, 1, D, D, &n, M, 1, 0);
+		s.q[D + at] = at % 2 ? NAN : INFINITY;
+		ops->attend(pool, &s.a, s.q, M, out);
+		ok(isfinite(out[0]) && !isfinite(out[D]) && isfinite(out[2 * D]), "%s: a query that is not finite, at %zu", ops->level, at);
+		s.q[D + at] = 0;
+		((float *)(uintptr_t)s.list[0].k)[at] = NAN;
+		ops->attend(pool, &s.a, s.q, M, out);
+		ok(!isfinite(out[0]) && !isfinite(out[D]), "%s: a key that is not finite, at %zu", ops->level, at);
+		scene_free(&s);
+	}
+}
+
 /* Bytes do not depend on the number of threads: out, then the sums of all lists. */
 static void
 run_with(unsigned threads, size_t m, struct kv_buf *bytes)
@@ -653,6 +676,7 @@ main(void)
 	test_attend(NULL);
 	test_rising(pool, 4);
 	test_unseen(pool);
+	test_nan(pool);
 	test_threads();
 	/* Once more with the kernels of every level that this processor has. */
 	for (size_t i = 1; i < n; i++) {
@@ -661,6 +685,7 @@ main(void)
 		test_rising(pool, 4);
 		test_rising(pool, 32);
 		test_unseen(pool);
+		test_nan(pool);
 		test_threads();
 	}
 	kv_pool_free(pool);
